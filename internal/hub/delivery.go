@@ -180,4 +180,6 @@ type Hydrated struct {
 	Error    string
 	Kinds    []string
 	EventIDs []string
+	// More is what the fetched record says must be fetched as well; these rows are added as this one ends.
+	More []HydrationRecord
 }
