@@ -17,6 +17,7 @@ const (
 	PrefixDelivery   = "dlv_"
 	PrefixRejected   = "rej_"
 	PrefixDeadLetter = "ded_"
+	PrefixSlot       = "slt_"
 )
 
 var crockford = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
@@ -29,6 +30,11 @@ func DeriveID(prefix string, parts ...string) string {
 	n := copy(out[:], prefix)
 	crockford.Encode(out[n:], sum[:16])
 	return string(out[:n+26])
+}
+
+// SlotID derives the slot of a row of desired state. A merge makes the survivor's slots with it.
+func SlotID(destination, customerID, field string) string {
+	return DeriveID(PrefixSlot, destination, customerID, field)
 }
 
 // HashKey returns the first eight bytes of the hash of parts: for partitions and lock order.
