@@ -1,0 +1,222 @@
+// Package batch is group commit: many callers, one write. It knows nothing of what is written.
+//
+// # Design
+//
+// Flush when free: one goroutine takes the first item, drains what else is queued up to a number of records or bytes,
+// writes that, and answers all waiters. The write itself is the gather window, so there is no timer: a lone caller pays
+// one write, and the busier it gets the fuller the writes are. A timer of 1 ms was measured and was slower at every
+// load up to 64 callers.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+)
+
+// ErrBusy means the queue is full.
+var ErrBusy = errors.New("batch: queue is full")
+
+// ErrClosed means Run has ended: nothing is written any more.
+var ErrClosed = errors.New("batch: closed")
+
+// Config bounds a Batch. All must be positive.
+type Config struct {
+	Records int // at most so many records in one write; a single larger item is written alone
+	Bytes   int // at most so many bytes in one write; a single larger item is written alone
+	Queue   int // at most so many items wait
+}
+
+// Batch gathers items of type T into writes that give each item a result of type R.
+type Batch[T, R any] struct {
+	config Config
+	size   func(T) (records, bytes int)
+	write  func(context.Context, []T) ([]R, error)
+
+	mu     sync.Mutex
+	queue  []*Ticket[T, R]
+	closed bool
+	space  chan struct{} // closed when room was made; nil while nobody waits for room
+	wake   chan struct{} // holds one token while the queue may be non-empty
+}
+
+// Ticket stands for one item in the queue.
+type Ticket[T, R any] struct {
+	item   T
+	done   chan struct{}
+	result R
+	err    error
+}
+
+// New returns a Batch that does nothing until Run. size says how many records and bytes an item is; write writes items
+// in the order they came and returns one result for each, or an error for all.
+func New[T, R any](config Config, size func(T) (records, bytes int), write func(context.Context, []T) ([]R, error)) *Batch[T, R] {
+	if config.Records <= 0 || config.Bytes <= 0 || config.Queue <= 0 {
+		panic(fmt.Sprintf("batch: bounds must be positive: %+v", config))
+	}
+	return &Batch[T, R]{config: config, size: size, write: write, wake: make(chan struct{}, 1)}
+}
+
+// Do queues item and waits for its result. It returns ErrBusy at once when the queue is full, ErrClosed after Run has
+// ended, and the context's cause when that ends first: the item may be written all the same.
+func (b *Batch[T, R]) Do(ctx context.Context, item T) (R, error) {
+	t, err := b.Offer(item)
+	if err != nil {
+		var none R
+		return none, err
+	}
+	return t.Wait(ctx)
+}
+
+// Offer queues item without waiting. It returns ErrBusy when the queue is full and ErrClosed after Run has ended.
+func (b *Batch[T, R]) Offer(item T) (*Ticket[T, R], error) {
+	t, _, err := b.add(item, false)
+	return t, err
+}
+
+// Put queues item and waits for room. It returns ErrClosed after Run has ended and the context's cause when that ends first.
+func (b *Batch[T, R]) Put(ctx context.Context, item T) (*Ticket[T, R], error) {
+	for {
+		t, space, err := b.add(item, true)
+		if space == nil {
+			return t, err
+		}
+		select {
+		case <-space:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// add queues item. Where there is no room it returns ErrBusy, or with wait a channel that closes when there may be.
+func (b *Batch[T, R]) add(item T, wait bool) (*Ticket[T, R], <-chan struct{}, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, nil, ErrClosed
+	}
+	if len(b.queue) >= b.config.Queue {
+		if !wait {
+			return nil, nil, ErrBusy
+		}
+		if b.space == nil {
+			b.space = make(chan struct{})
+		}
+		return nil, b.space, nil
+	}
+	t := &Ticket[T, R]{item: item, done: make(chan struct{})}
+	b.queue = append(b.queue, t)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	return t, nil, nil
+}
+
+// Wait returns the result of the item once it is written.
+func (t *Ticket[T, R]) Wait(ctx context.Context) (R, error) {
+	select {
+	case <-t.done:
+		return t.result, t.err
+	case <-ctx.Done():
+		var none R
+		return none, context.Cause(ctx)
+	}
+}
+
+// Len returns how many items wait.
+func (b *Batch[T, R]) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue)
+}
+
+// Run writes until ctx ends, then writes what is still queued, refuses the rest with ErrClosed and returns nil. Writes
+// run under a context that outlives ctx: who was let into the queue gets an answer. It may be called once.
+func (b *Batch[T, R]) Run(ctx context.Context) error {
+	writing := context.WithoutCancel(ctx)
+	for {
+		if group := b.take(); len(group) > 0 {
+			b.flush(writing, group)
+			continue
+		}
+		select {
+		case <-b.wake:
+		case <-ctx.Done():
+			b.close()
+			for group := b.take(); len(group) > 0; group = b.take() {
+				b.flush(writing, group)
+			}
+			return nil
+		}
+	}
+}
+
+func (b *Batch[T, R]) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.signalSpace()
+}
+
+func (b *Batch[T, R]) signalSpace() {
+	if b.space != nil {
+		close(b.space)
+		b.space = nil
+	}
+}
+
+// take removes the next group from the queue: at least one item if there is any.
+func (b *Batch[T, R]) take() []*Ticket[T, R] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, records, bytes := 0, 0, 0
+	for ; n < len(b.queue); n++ {
+		r, s := b.size(b.queue[n].item)
+		if n > 0 && (records+r > b.config.Records || bytes+s > b.config.Bytes) {
+			break
+		}
+		records, bytes = records+r, bytes+s
+	}
+	if n == 0 {
+		return nil
+	}
+	group := make([]*Ticket[T, R], n)
+	copy(group, b.queue)
+	rest := copy(b.queue, b.queue[n:])
+	clear(b.queue[rest:])
+	b.queue = b.queue[:rest]
+	b.signalSpace()
+	return group
+}
+
+// flush writes one group and answers everybody in it, whatever the write does.
+func (b *Batch[T, R]) flush(ctx context.Context, group []*Ticket[T, R]) {
+	items := make([]T, len(group))
+	for i, t := range group {
+		items[i] = t.item
+	}
+	results, err := b.guarded(ctx, items)
+	if err == nil && len(results) != len(items) {
+		err = fmt.Errorf("batch: %d results for %d items", len(results), len(items))
+	}
+	for i, t := range group {
+		if t.err = err; err == nil {
+			t.result = results[i]
+		}
+		close(t.done)
+	}
+}
+
+// guarded turns a panic of write into an error: it must not leave the waiters without an answer.
+func (b *Batch[T, R]) guarded(ctx context.Context, items []T) (results []R, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("batch: write panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return b.write(ctx, items)
+}
