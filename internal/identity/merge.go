@@ -1,0 +1,83 @@
+package identity
+
+import (
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// merge moves everything of loser to survivor. Profiles move, events and facts stay with them; the survivor's counter goes on
+// from the higher of both, so that neither side's callbacks ever see a sequence twice; the later pin wins.
+// The loser's row stays and points at the survivor.
+func (p *People) merge(survivor, loser *Person, ev *hub.Event, reason string, now time.Time) {
+	for i := range loser.Profiles {
+		profile := loser.Profiles[i]
+		profile.CustomerID = survivor.ID
+		survivor.Profiles = append(survivor.Profiles, profile)
+		p.byProfile[profile.ID] = survivor
+		survivor.Touch(profile.ID)
+	}
+	for key, holder := range p.byIdentifier {
+		if holder == loser {
+			p.byIdentifier[key] = survivor
+		}
+	}
+	survivor.Sequence = max(survivor.Sequence, loser.Sequence) + 1
+	if loser.FirstEventAt.Before(survivor.FirstEventAt) {
+		survivor.FirstEventAt = loser.FirstEventAt
+	}
+	if loser.DecidedAt.After(survivor.DecidedAt) {
+		survivor.DecidedAt = loser.DecidedAt
+	}
+	if loser.CreatedAt.Before(survivor.CreatedAt) {
+		survivor.CreatedAt = loser.CreatedAt
+	}
+	survivor.Pins = mergePins(survivor, loser)
+	for subscription, id := range loser.Previous {
+		if _, ok := survivor.Previous[subscription]; !ok {
+			if survivor.Previous == nil {
+				survivor.Previous = map[string]string{}
+			}
+			survivor.Previous[subscription] = id
+		}
+	}
+	survivor.UpdatedAt, loser.UpdatedAt = now, now
+	survivor.Dirty, loser.Dirty = true, true
+	loser.MergedInto = survivor.ID
+	loser.Profiles, loser.changed = nil, nil
+	if !loser.Created {
+		p.merges = append(p.merges, hub.Merge{
+			From: loser.ID, Into: survivor.ID, At: ev.OccurredAt, DecidedAt: now,
+			Reason: reason, EventID: ev.ID, Sequence: survivor.Sequence,
+		})
+	}
+}
+
+func mergePins(survivor, loser *Person) []hub.PinRecord {
+	byModel := map[string]hub.PinRecord{}
+	for _, pin := range survivor.Pins {
+		byModel[pin.Model] = pin
+	}
+	for _, pin := range loser.Pins {
+		pin.Subject.ID = survivor.ID
+		if have, ok := byModel[pin.Model]; !ok || pin.At.After(have.At) {
+			byModel[pin.Model] = pin
+		}
+	}
+	pins := make([]hub.PinRecord, 0, len(byModel))
+	for _, pin := range survivor.Pins {
+		pins = append(pins, byModel[pin.Model])
+		delete(byModel, pin.Model)
+	}
+	for _, pin := range loser.Pins {
+		if kept, ok := byModel[pin.Model]; ok {
+			pins = append(pins, kept)
+			delete(byModel, pin.Model)
+		}
+	}
+	return pins
+}
+
+// Merges returns the merges to record, oldest first. A customer that was created and merged away in the same
+// transaction leaves none: nobody has seen its id.
+func (p *People) Merges() []hub.Merge { return p.merges }

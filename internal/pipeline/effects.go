@@ -1,0 +1,415 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stagewire/stagewire/internal/fact"
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// CallbackDestination is the destination of a subscription's callbacks.
+func CallbackDestination(subscription string) string { return "subscription:" + subscription }
+
+// effects ends a go: of each model's moves the last is told and acted upon, unless the go ends where it began.
+func (g *goes) effects(ctx context.Context, m *mind, facts *fact.Facts, ev *hub.Event) error {
+	moves := m.moves
+	m.moves = nil
+	first, last := map[string]int{}, map[string]int{}
+	for i := range moves {
+		if _, ok := first[moves[i].Model]; !ok {
+			first[moves[i].Model] = i
+		}
+		last[moves[i].Model] = i
+	}
+	for i := range moves {
+		t := &moves[i]
+		t.Passing = last[t.Model] != i || moves[first[t.Model]].From == t.To
+		g.tally.transition(t, ev)
+		if t.Passing {
+			continue
+		}
+		if err := g.publishTransition(m, t); err != nil {
+			return err
+		}
+		if err := g.react(ctx, m, facts, t, ev); err != nil {
+			return err
+		}
+	}
+	g.changes.Transitions = append(g.changes.Transitions, moves...)
+	if len(moves) > 0 {
+		if err := g.writeStages(ctx, m, ev, moves[len(moves)-1].ID, ""); err != nil {
+			return err
+		}
+	}
+	if g.p.Observe != nil && (ev != nil || len(moves) > 0) {
+		o := Observation{Event: ev, Customer: m.CustomerRecord, Transitions: moves}
+		if ev != nil {
+			g.observe(o)
+		} else {
+			record := *m.CustomerRecord
+			o.Customer = &record
+			g.seen = append(g.seen, o)
+		}
+	}
+	return nil
+}
+
+// afterResolve brings desired state to a connection where the person has just become known.
+func (g *goes) afterResolve(ctx context.Context, m *mind, ev *hub.Event, newRecord bool) error {
+	if !newRecord {
+		return nil
+	}
+	return g.writeStages(ctx, m, ev, "", ev.Connection)
+}
+
+// writeStages makes every field that stands for a stage hold it, wherever the person has a record. only restricts it to one
+// connection. A field whose desired value is right already costs nothing.
+func (g *goes) writeStages(ctx context.Context, m *mind, ev *hub.Event, transition, only string) error {
+	var slots []string
+	type want struct {
+		write Write
+		field string
+		value string
+	}
+	wants := map[string]want{}
+	for _, w := range g.program.Writes {
+		s := m.stages[w.Model]
+		if s == nil || w.Mode == "never" || (only != "" && w.Connection != only) || !m.HasRecord(w.Connection) {
+			continue
+		}
+		value, ok := w.Value(s.Stage)
+		if !ok {
+			continue
+		}
+		field := w.Field
+		if w.Tag != "" {
+			field = "tag:" + w.Tag
+		}
+		slot := hub.SlotID(w.Connection, m.ID, field)
+		slots = append(slots, slot)
+		wants[slot] = want{w, field, value}
+	}
+	if len(slots) == 0 {
+		return nil
+	}
+	if err := g.loadDesired(ctx, slots); err != nil {
+		return err
+	}
+	for _, slot := range slots {
+		w := wants[slot]
+		have := g.desired[slot]
+		if have != nil && have.Value == w.value && have.Generation > 0 {
+			continue
+		}
+		action := "set_stage"
+		if w.write.Tag != "" {
+			action = "add_tag"
+		}
+		if have == nil {
+			have = &hub.Desired{Slot: slot}
+			g.desired[slot] = have
+		}
+		have.Destination, have.CustomerID, have.Field, have.Action, have.Mode = w.write.Connection, m.ID, w.field, action, w.write.Mode
+		have.Value, have.UpdatedAt = w.value, g.now
+		have.Generation++
+		cause := hub.DeliveryCause{TransitionID: transition}
+		if ev != nil {
+			cause.EventID, cause.WebhookID, cause.Connection = ev.ID, ev.WebhookID, ev.Connection
+		}
+		g.deliver(hub.Delivery{
+			ID:          hub.DeriveID(hub.PrefixDelivery, slot, strconv.FormatInt(have.Generation, 10)),
+			Destination: w.write.Connection, Action: action, CustomerID: m.ID, Slot: slot,
+			Params: map[string]any{"field": w.field}, Cause: cause,
+		}, m)
+	}
+	return nil
+}
+
+// loadDesired locks the rows of desired state that this transaction has not seen yet.
+func (g *goes) loadDesired(ctx context.Context, slots []string) error {
+	var missing []string
+	for _, slot := range slots {
+		if _, ok := g.desired[slot]; !ok {
+			missing = append(missing, slot)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	slices.Sort(missing)
+	rows, err := g.tx.Desired(ctx, missing)
+	if err != nil {
+		return fmt.Errorf("desired state: %w", err)
+	}
+	for _, slot := range missing {
+		if row, ok := rows[slot]; ok {
+			g.desired[slot] = &row
+		} else {
+			g.desired[slot] = nil
+		}
+	}
+	return nil
+}
+
+// react writes the deliveries of the reactions to a stage that was entered.
+func (g *goes) react(ctx context.Context, m *mind, facts *fact.Facts, t *hub.Transition, ev *hub.Event) error {
+	for _, r := range g.program.Reactions {
+		model, stage := r.Enters()
+		if model != t.Model || stage != t.To {
+			continue
+		}
+		planned, matched, err := r.Actions(facts, m.stageNames(), t.Why, t.At)
+		if err != nil {
+			g.p.Log.Warn("reaction did not evaluate, counts as not holding", "reaction", r.Name, "customer_id", m.ID, "error", err)
+			continue
+		}
+		if !matched {
+			continue
+		}
+		for _, action := range planned {
+			if action.Key != "" {
+				open, err := g.keyOpen(ctx, m, action.Via, action.Key)
+				if err != nil {
+					return err
+				}
+				if open {
+					continue
+				}
+			}
+			id := hub.DeriveID(hub.PrefixDelivery, t.ID, r.Name, strconv.Itoa(action.Step), action.Via)
+			cause := hub.DeliveryCause{TransitionID: t.ID, Reaction: r.Name}
+			if ev != nil {
+				cause.EventID, cause.WebhookID, cause.Connection = ev.ID, ev.WebhookID, ev.Connection
+			}
+			g.deliver(hub.Delivery{
+				ID: id, Destination: action.Via, Action: action.Action.Name, CustomerID: m.ID,
+				Params: action.Action.Params, Key: action.Key, Reference: id, Cause: cause,
+			}, m)
+		}
+	}
+	return nil
+}
+
+// keyOpen reports whether the customer has an open task of that key there, in SQL or made a moment ago.
+func (g *goes) keyOpen(ctx context.Context, m *mind, via, key string) (bool, error) {
+	for i := range g.changes.Deliveries {
+		d := &g.changes.Deliveries[i]
+		if d.CustomerID == m.ID && d.Destination == via && d.Key == key {
+			return true, nil
+		}
+	}
+	if m.Created {
+		return false, nil
+	}
+	open, err := g.tx.OpenKeys(ctx, m.ID, []string{key})
+	if err != nil {
+		return false, fmt.Errorf("open tasks: %w", err)
+	}
+	return open[key], nil
+}
+
+func (g *goes) deliver(d hub.Delivery, m *mind) {
+	d.Subject = hub.Subject{Kind: m.Kind, ID: m.ID}
+	d.State, d.DueAt, d.CreatedAt = hub.DeliveryDue, g.now, g.now
+	g.changes.Deliveries = append(g.changes.Deliveries, d)
+}
+
+// cloudEvent is the envelope of everything that is told to third parties (API.md, the callback contract).
+type cloudEvent struct {
+	SpecVersion     string         `json:"specversion"`
+	ID              string         `json:"id"`
+	Source          string         `json:"source"`
+	Type            string         `json:"type"`
+	Subject         string         `json:"subject"`
+	Time            string         `json:"time"`
+	DataContentType string         `json:"datacontenttype"`
+	DataSchema      string         `json:"dataschema"`
+	Sequence        string         `json:"sequence"`
+	Previous        string         `json:"previous,omitempty"`
+	Mode            string         `json:"mode"`
+	Data            jsontext.Value `json:"data"`
+}
+
+type told struct {
+	ID  string            `json:"id"`
+	IDs map[string]string `json:"ids,omitempty"`
+	// EmailSHA256 is the hash of the normalised address, for receivers who asked for it.
+	EmailSHA256 string `json:"email_sha256,omitempty"`
+	Email       string `json:"email,omitempty"`
+}
+
+type stageEntered struct {
+	Model     string `json:"model"`
+	Version   int    `json:"version"`
+	From      string `json:"from"`
+	To        string `json:"to"`
+	At        string `json:"at"`
+	DecidedAt string `json:"decided_at"`
+	By        string `json:"by"`
+	Customer  told   `json:"customer"`
+}
+
+type happened struct {
+	Kind       string         `json:"kind"`
+	Connection string         `json:"connection"`
+	OccurredAt string         `json:"occurred_at"`
+	Properties map[string]any `json:"properties"`
+	Customer   told           `json:"customer"`
+}
+
+const stamp = "2006-01-02T15:04:05.000Z"
+
+// sequenceText is the counter with leading zeros, so that it orders as text.
+func sequenceText(n int64) string { return fmt.Sprintf("%020d", n) }
+
+func (g *goes) envelope(id, kind string, m *mind, at time.Time, sequence int64, data any) (cloudEvent, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return cloudEvent{}, fmt.Errorf("callback data of %s: %w: %w", id, err, hub.ErrInvalid)
+	}
+	return cloudEvent{
+		SpecVersion: "1.0", ID: id, Source: g.p.Source, Type: "stagewire." + kind + ".v1", Subject: m.ID,
+		Time: at.UTC().Format(stamp), DataContentType: "application/json",
+		DataSchema: g.p.SchemaBase + "/api/v1/events/catalogue/" + kind + ".v1",
+		Sequence:   sequenceText(sequence), Mode: "live", Data: raw,
+	}, nil
+}
+
+// publishTransition puts the move into the outbox and owes it to every subscription that wants it.
+func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
+	data := stageEntered{
+		Model: t.Model, Version: t.Version, From: t.From, To: t.To, At: t.At.UTC().Format(stamp),
+		DecidedAt: t.DecidedAt.UTC().Format(stamp), By: t.Cause.Type, Customer: told{ID: m.ID},
+	}
+	env, err := g.envelope(t.ID, "stage.entered", m, t.At, t.Sequence, data)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(env)
+	if err != nil {
+		return fmt.Errorf("transition %s: %w", t.ID, err)
+	}
+	g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{
+		ID: t.ID, Kind: hub.OutboxTransition, Subject: "stages." + t.Model + "." + t.To, CustomerID: m.ID, Body: body, CreatedAt: g.now,
+	})
+	for _, sub := range g.program.Subscriptions {
+		if !sub.wants("stage.entered", t.Model) {
+			continue
+		}
+		data.Customer = g.told(m, sub)
+		cause := hub.DeliveryCause{TransitionID: t.ID}
+		if t.Cause.Type == hub.CauseEvent || t.Cause.Type == hub.CauseLate {
+			cause.EventID = t.Cause.ID
+		}
+		if err := g.callback(m, sub, t.ID, "stage.entered", t.At, t.Sequence, data, cause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishEvent owes an applied event to the subscriptions that want its kind.
+func (g *goes) publishEvent(m *mind, ev *hub.Event) {
+	outboxed := false
+	for _, sub := range g.program.Subscriptions {
+		if !sub.wants(ev.Kind, "") {
+			continue
+		}
+		data := happened{
+			Kind: ev.Kind, Connection: ev.Connection, OccurredAt: ev.OccurredAt.UTC().Format(stamp),
+			Properties: plainProperties(ev.Properties), Customer: g.told(m, sub),
+		}
+		cause := hub.DeliveryCause{EventID: ev.ID, WebhookID: ev.WebhookID, Connection: ev.Connection}
+		if err := g.callback(m, sub, ev.ID, ev.Kind, ev.OccurredAt, m.Sequence, data, cause); err != nil {
+			g.p.Log.Error("callback not written", "event_id", ev.ID, "subscription", sub.Name, "error", err)
+			continue
+		}
+		if outboxed {
+			continue
+		}
+		outboxed = true
+		data.Customer = told{ID: m.ID}
+		if env, err := g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, m.Sequence, data); err == nil {
+			if body, err := json.Marshal(env); err == nil {
+				g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: body, CreatedAt: g.now})
+			}
+		}
+	}
+}
+
+func (g *goes) callback(m *mind, sub Subscription, id, kind string, at time.Time, sequence int64, data any, cause hub.DeliveryCause) error {
+	env, err := g.envelope(id, kind, m, at, sequence, data)
+	if err != nil {
+		return err
+	}
+	env.Previous = m.Previous[sub.Name]
+	body, err := json.Marshal(env)
+	if err != nil {
+		return fmt.Errorf("callback %s: %w", id, err)
+	}
+	if m.Previous == nil {
+		m.Previous = map[string]string{}
+	}
+	m.Previous[sub.Name] = id
+	m.Dirty = true
+	destination := CallbackDestination(sub.Name)
+	g.deliver(hub.Delivery{
+		ID: hub.DeriveID(hub.PrefixDelivery, id, "callback", "0", destination), Destination: destination, Action: "callback",
+		CustomerID: m.ID, Body: body, Reference: id, Cause: cause,
+	}, m)
+	return nil
+}
+
+// told is what a subscription learns of the customer: the id, and what its include names.
+func (g *goes) told(m *mind, sub Subscription) told {
+	out := told{ID: m.ID}
+	for _, want := range sub.Include {
+		switch {
+		case want == "email_sha256":
+			if m.Email != "" {
+				sum := sha256.Sum256([]byte(m.Email))
+				out.EmailSHA256 = hex.EncodeToString(sum[:])
+			}
+		case want == "email":
+			out.Email = m.Email
+		case strings.HasPrefix(want, "ids."):
+			name := strings.TrimPrefix(want, "ids.")
+			for _, id := range m.Identifiers() {
+				if (id.Record && id.Connection == name) || id.Kind == name {
+					if out.IDs == nil {
+						out.IDs = map[string]string{}
+					}
+					out.IDs[name] = id.Value
+					break
+				}
+			}
+		}
+	}
+	return out
+}
+
+// plainProperties turns typed properties into JSON: money as an object, times as text.
+func plainProperties(in map[string]any) map[string]any {
+	out := make(map[string]any, len(in))
+	for k, v := range in {
+		switch v := v.(type) {
+		case hub.Money:
+			out[k] = map[string]string{"amount": v.Amount.String(), "currency": v.Currency}
+		case time.Time:
+			out[k] = v.UTC().Format(stamp)
+		default:
+			out[k] = v
+		}
+	}
+	return out
+}

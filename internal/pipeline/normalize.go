@@ -1,0 +1,195 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+
+	"github.com/stagewire/stagewire/internal/connector"
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// Normalize turns stored webhooks into events. The events are durable in EVENTS before the webhooks' rows say so, and
+// the rows before the caller acks: a crash in between does the same work again, with the same ids.
+//
+// A webhook that cannot be mapped becomes a dead letter and never stops the others.
+func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) error {
+	var (
+		events     []hub.Event
+		rows       = make([]hub.WebhookRecord, 0, len(webhooks))
+		hydrations []hub.HydrationRecord
+		dead       []hub.DeadLetter
+	)
+	for i := range webhooks {
+		w := &webhooks[i]
+		made, row := p.normalizeOne(w)
+		if row.State == hub.WebhookDead {
+			dead = append(dead, hub.DeadLetter{
+				ID: hub.DeriveID(hub.PrefixDeadLetter, "webhook", w.ID), Of: "webhook", Ref: w.ID, At: p.Now(),
+				Reason: row.Reason, Place: w.Connection,
+			})
+			p.Log.Warn("webhook not mapped", "webhook_id", w.ID, "connection", w.Connection, "reason", row.Reason)
+		}
+		for _, kind := range made.Ignored {
+			p.metrics.ignored.WithLabelValues(w.Connection).Inc()
+			p.Log.Debug("webhook kind ignored", "webhook_id", w.ID, "connection", w.Connection, "kind", kind)
+		}
+		events = append(events, made.Events...)
+		hydrations = append(hydrations, made.Hydrate...)
+		rows = append(rows, row)
+	}
+	if len(events) > 0 {
+		if err := p.Publisher.PublishEvents(ctx, events); err != nil {
+			return fmt.Errorf("publish events: %w", err)
+		}
+	}
+	existing, err := p.Store.SaveWebhooks(ctx, rows, hydrations, dead)
+	if err != nil {
+		return fmt.Errorf("save webhooks: %w", err)
+	}
+	p.metrics.redelivered.Add(float64(existing))
+	if len(hydrations) > 0 {
+		p.wrote()
+	}
+	return nil
+}
+
+// normalizeOne maps one webhook. A panic in a mapping is a mapping that failed.
+func (p *Pipeline) normalizeOne(w *hub.StoredWebhook) (made connector.Normalized, row hub.WebhookRecord) {
+	row = hub.WebhookRecord{ID: w.ID, Connection: w.Connection, ReceivedAt: w.ReceivedAt, State: hub.WebhookDone, Position: w.Position}
+	source, ok := p.Connections.Lookup(w.Connection)
+	if !ok {
+		row.State, row.Reason = hub.WebhookDead, "connection "+w.Connection+" is gone; replay this webhook when it is back"
+		return made, row
+	}
+	row.Activation = source.Activation
+	defer func() {
+		if r := recover(); r != nil {
+			p.Log.Error("panic in a mapping", "webhook_id", w.ID, "connection", w.Connection, "panic", r, "stack", string(debug.Stack()))
+			made = connector.Normalized{}
+			row.State, row.Reason = hub.WebhookDead, "the mapping panicked"
+		}
+	}()
+	made, err := source.Connector.Normalize(&w.Webhook, source.Connection)
+	if err != nil {
+		row.State, row.Reason = hub.WebhookDead, err.Error()
+		return connector.Normalized{}, row
+	}
+	version := hub.Version{Activation: source.Activation}
+	for i := range made.Events {
+		ev := &made.Events[i]
+		ev.Version = version
+		row.EventIDs = append(row.EventIDs, ev.ID)
+		if !slices.Contains(row.Kinds, ev.Kind) {
+			row.Kinds = append(row.Kinds, ev.Kind)
+		}
+	}
+	switch {
+	case len(made.Hydrate) > 0:
+		row.State = hub.WebhookHydrating
+	case len(made.Events) == 0:
+		row.State = hub.WebhookIgnored
+		row.Reason = "no mapping for it"
+	}
+	return made, row
+}
+
+// Fetched is the store's memory of what hydration once fetched for a webhook.
+type Fetched interface {
+	// FetchedBodies returns the newest bytes fetched for the webhook's records, by object and id.
+	FetchedBodies(ctx context.Context, webhookID string) (map[[2]string]FetchedBody, error)
+}
+
+// FetchedBody is one record as it was fetched. Gone records have no body.
+type FetchedBody struct {
+	Body []byte
+	Gone bool
+}
+
+// Replay normalizes a stored webhook again through today's manifest. Events it no longer makes are withdrawn. Records that
+// were fetched for it before are taken from the store unless rehydrate is set. It returns the ids of the events made and withdrawn.
+func (p *Pipeline) Replay(ctx context.Context, w hub.StoredWebhook, fetched Fetched, rehydrate bool) (made, withdrawn []string, err error) {
+	known, err := p.Store.Webhooks(ctx, []string{w.ID})
+	if err != nil {
+		return nil, nil, err
+	}
+	before, seen := known[w.ID]
+	result, row := p.normalizeOne(&w)
+	if row.State == hub.WebhookDead {
+		_, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, nil, nil)
+		return nil, nil, errors.Join(fmt.Errorf("webhook %s: %s: %w", w.ID, row.Reason, hub.ErrInvalid), err)
+	}
+	waiting := result.Hydrate
+	if fetched != nil && !rehydrate && len(waiting) > 0 {
+		if waiting, err = p.fromFetched(ctx, fetched, &result, &row, w.ID); err != nil {
+			return nil, nil, err
+		}
+	}
+	events := result.Events
+	for _, ev := range events {
+		made = append(made, ev.ID)
+	}
+	if seen && len(waiting) == 0 {
+		lost := slices.DeleteFunc(slices.Clone(before.EventIDs), func(id string) bool { return slices.Contains(row.EventIDs, id) })
+		for _, id := range lost {
+			events = append(events, hub.Event{
+				ID: id, Version: hub.Version{Activation: row.Activation}, Kind: "withdrawn", Connection: w.Connection,
+				OccurredAt: w.ReceivedAt.Truncate(hub.Resolution), ReceivedAt: w.ReceivedAt, WebhookID: w.ID, Withdrawn: true,
+			})
+		}
+		withdrawn = lost
+	}
+	if len(events) > 0 {
+		if err := p.Publisher.PublishEvents(ctx, events); err != nil {
+			return nil, nil, fmt.Errorf("publish events: %w", err)
+		}
+	}
+	if _, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, waiting, nil); err != nil {
+		return nil, nil, fmt.Errorf("save webhook: %w", err)
+	}
+	p.wrote()
+	return made, withdrawn, nil
+}
+
+// fromFetched makes the events of records that were fetched earlier and returns what must still be fetched.
+func (p *Pipeline) fromFetched(ctx context.Context, fetched Fetched, result *connector.Normalized, row *hub.WebhookRecord, webhookID string) ([]hub.HydrationRecord, error) {
+	source, ok := p.Connections.Lookup(row.Connection)
+	if !ok {
+		return result.Hydrate, nil
+	}
+	bodies, err := fetched.FetchedBodies(ctx, webhookID)
+	if err != nil {
+		return nil, fmt.Errorf("fetched records of %s: %w", webhookID, err)
+	}
+	var missing []hub.HydrationRecord
+	queue := result.Hydrate
+	result.Hydrate = nil
+	for len(queue) > 0 {
+		h := queue[0]
+		queue = queue[1:]
+		body, ok := bodies[[2]string{h.Object, h.ID}]
+		if !ok {
+			missing = append(missing, h)
+			continue
+		}
+		more, err := source.Connector.FetchedEvents(h, body.Body, body.Gone, source.Connection, source.Activation)
+		if err != nil {
+			return nil, fmt.Errorf("record %s %s: %w", h.Object, h.ID, err)
+		}
+		for i := range more.Events {
+			more.Events[i].Version = hub.Version{Activation: source.Activation}
+			row.EventIDs = append(row.EventIDs, more.Events[i].ID)
+			if !slices.Contains(row.Kinds, more.Events[i].Kind) {
+				row.Kinds = append(row.Kinds, more.Events[i].Kind)
+			}
+		}
+		result.Events = append(result.Events, more.Events...)
+		queue = append(queue, more.Hydrate...)
+	}
+	if len(missing) == 0 && row.State == hub.WebhookHydrating {
+		row.State = hub.WebhookDone
+	}
+	return missing, nil
+}

@@ -1,0 +1,129 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/identity"
+)
+
+// wakeBatch is how many due customers one transaction decides.
+const wakeBatch = 256
+
+// wakePoll is how often due wake-ups are looked for. The look costs an index probe, however many customers wait.
+const wakePoll = 100 * time.Millisecond
+
+// Wake decides customers whose silence comes due, for as long as ctx lives. Only the process that computes the horizon works:
+// both duties go under one lease.
+func (p *Pipeline) Wake(ctx context.Context) error {
+	for ctx.Err() == nil {
+		n, err := p.WakeOnce(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			p.Log.Error("wake-ups not decided", "error", err)
+			sleep(ctx, time.Second)
+		case n == 0:
+			sleep(ctx, wakePoll)
+		}
+	}
+	return nil
+}
+
+// WakeOnce decides up to one batch a model and returns how many customers it decided.
+func (p *Pipeline) WakeOnce(ctx context.Context) (int, error) {
+	program := p.Program()
+	if program == nil {
+		return 0, nil
+	}
+	mine, err := p.Store.Lease(ctx, "horizon", p.Holder, 5*time.Second)
+	if err != nil || !mine {
+		return 0, err
+	}
+	total := 0
+	horizons, err := p.published(ctx)
+	if err != nil || horizons == nil {
+		return 0, err
+	}
+	for i := range program.Models {
+		model := &program.Models[i]
+		_, until := (&goes{horizons: horizons}).limits(model)
+		if until.IsZero() {
+			continue
+		}
+		ids, err := p.Store.Due(ctx, model.Name, until, wakeBatch)
+		if err != nil {
+			return total, fmt.Errorf("due: %w", err)
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		if err := p.decideDue(ctx, ids); err != nil {
+			if errors.Is(err, hub.ErrTransient) {
+				return total, nil
+			}
+			return total, err
+		}
+		total += len(ids)
+	}
+	return total, nil
+}
+
+// published reads the horizon rows without a transaction of their own.
+func (p *Pipeline) published(ctx context.Context) (map[string]hub.Horizon, error) {
+	if h := p.horizon.Load(); h != nil {
+		return *h, nil
+	}
+	return nil, nil
+}
+
+// decideDue chains the wake-ups of the customers up to their models' horizons, in one transaction.
+func (p *Pipeline) decideDue(ctx context.Context, ids []string) error {
+	var done *goes
+	err := p.Store.Apply(ctx, func(ctx context.Context, tx hub.Tx) error {
+		done = nil
+		g, err := p.begin(ctx, tx)
+		if err != nil {
+			return err
+		}
+		records, err := tx.LockCustomers(ctx, ids)
+		if err != nil {
+			return fmt.Errorf("lock customers: %w", err)
+		}
+		g.people = identity.Adopt(records)
+		for _, person := range g.people.All() {
+			if err := g.wake(ctx, g.mind(person)); err != nil {
+				return fmt.Errorf("customer %s: %w", person.ID, err)
+			}
+		}
+		if err := tx.Save(ctx, g.finish()); err != nil {
+			return fmt.Errorf("save: %w", err)
+		}
+		done = g
+		return nil
+	})
+	if err == nil && done != nil {
+		done.report()
+	}
+	return err
+}
+
+// wake chains one customer's due wake-ups in all models. Each wake-up that moves her is a go of its own.
+func (g *goes) wake(ctx context.Context, m *mind) error {
+	facts, err := m.all()
+	if err != nil {
+		return err
+	}
+	for i := range g.program.Models {
+		model := &g.program.Models[i]
+		s := m.stages[model.Name]
+		if s == nil {
+			continue
+		}
+		_, horizon := g.limits(model)
+		g.chain(m, model, s, facts, horizon, "")
+	}
+	return g.effects(ctx, m, facts, nil)
+}
