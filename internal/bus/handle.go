@@ -1,0 +1,252 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+const (
+	shutdownGrace = 5 * time.Second // for handlers at work when Run ends
+	firstDelay    = 100 * time.Millisecond
+	lastDelay     = 5 * time.Second
+)
+
+// Outcomes of a handled frame.
+const (
+	outcomeDone   = "done"
+	outcomeFailed = "failed"
+	outcomeDead   = "dead"
+	outcomeMoved  = "moved"
+)
+
+// HandleWebhooks registers what is done with the frames of WEBHOOKS, before Run. fn gets the webhooks of one frame; several
+// frames are handled at once, by all processes together. An error, or a panic, is logged and brings the frame again after a delay
+// that grows from 100 ms to 5 s, for ever. No frame is pulled while EVENTS holds more than 64 that are not applied.
+// A frame may come twice. The bodies of webhooks belong to fn.
+func (b *Bus) HandleWebhooks(fn func(context.Context, []hub.StoredWebhook) error) { b.onWebhooks = fn }
+
+// HandleEvents registers what is done with the frames of EVENTS, before Run. Frames of one partition come in order and one at
+// a time, over all processes together, as long as none of them is paused for longer than AckWait: the cursor fences that one. Errors as in
+// HandleWebhooks; the partition waits for the frame. A frame that the cursor has passed may come again.
+func (b *Bus) HandleEvents(fn func(context.Context, hub.EventFrame) error) { b.onEvents = fn }
+
+// retryDelay is how long a refused frame waits.
+func retryDelay(delivered uint64) time.Duration {
+	if delivered == 0 || delivered > 6 {
+		return lastDelay
+	}
+	return min(firstDelay<<(delivered-1), lastDelay)
+}
+
+// runHandlers runs the Router until ctx ends and all handlers have. Without a registered handler it returns at once.
+func (b *Bus) runHandlers(ctx context.Context) error {
+	if b.onWebhooks == nil && b.onEvents == nil {
+		return nil
+	}
+	if b.onEvents != nil {
+		if err := b.checkCursors(ctx); err != nil {
+			return err
+		}
+	}
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: 2 * shutdownGrace}, routerLog{b.log})
+	if err != nil {
+		return fmt.Errorf("router: %w", err)
+	}
+	// The first is the outermost. What lies between dead letter and recoverer elsewhere, the retry, is JetStream's here.
+	router.AddMiddleware(b.measure, correlate, b.deadLetter, recoverer)
+	subscriber := SubscriberConfig{Renewed: b.backlog.renewed, Heartbeat: heartbeat, Drain: shutdownGrace + time.Second, Delay: retryDelay, Log: b.log}
+	if b.onWebhooks != nil {
+		subscriber := subscriber
+		subscriber.Consumer, subscriber.Gate = b.webhooksConsumer, b.waitForRoomInEvents
+		router.AddConsumerHandler(consumerNormalize, streamWebhooks, NewSubscriber(subscriber), b.handleWebhooks)
+	}
+	if b.onEvents != nil {
+		subscriber.Consumer = b.eventsConsumer
+		for p := range b.config.Partitions {
+			router.AddConsumerHandler(consumerApply+strconv.Itoa(p), partitionSubject(p), NewSubscriber(subscriber), b.handleEvents)
+		}
+	}
+	runErr := router.Run(ctx)
+	if err := router.Close(); err != nil && runErr == nil && ctx.Err() == nil {
+		runErr = err
+	}
+	if runErr != nil {
+		return fmt.Errorf("router: %w", runErr)
+	}
+	return nil
+}
+
+// streamOf tells which stream m came from, and its place there.
+func (b *Bus) streamOf(m *message.Message) (stream string, seq uint64, delivered string) {
+	seq, _ = strconv.ParseUint(m.Metadata[metaSequence], 10, 64)
+	if stream = message.SubscribeTopicFromCtx(m.Context()); stream != streamWebhooks {
+		stream = streamEvents
+	}
+	return stream, seq, m.Metadata[metaDelivered]
+}
+
+// measure counts and times frames, and logs what failed: the one place that does.
+func (b *Bus) measure(next message.HandlerFunc) message.HandlerFunc {
+	return func(m *message.Message) ([]*message.Message, error) {
+		stream, seq, delivered := b.streamOf(m)
+		b.first[stream].Do(func() {
+			b.log.Info("time to next delivery", "stream", stream, "seq", seq, "delivered", delivered, "took", time.Since(b.opened))
+		})
+		began := time.Now()
+		produced, err := next(m)
+		b.metrics.handling.WithLabelValues(stream).Observe(time.Since(began).Seconds())
+		switch outcome := m.Metadata[metaOutcome]; {
+		case err != nil && m.Context().Err() != nil:
+			// We are going down and the handler stopped for it: the frame goes to somebody else.
+		case err != nil:
+			b.metrics.frames.WithLabelValues(stream, outcomeFailed).Inc()
+			b.log.Error("frame failed and will come again", "stream", stream, "seq", seq, "delivered", delivered,
+				"correlation_id", m.Metadata[metaCorrelation], "error", err)
+		case outcome != "":
+			b.metrics.frames.WithLabelValues(stream, outcome).Inc()
+		default:
+			b.metrics.frames.WithLabelValues(stream, outcomeDone).Inc()
+		}
+		return produced, err
+	}
+}
+
+const metaOutcome = "Stagewire-Outcome"
+
+// deadLetter takes frames that cannot be read out of the way. Everything else is the handler's business.
+func (b *Bus) deadLetter(next message.HandlerFunc) message.HandlerFunc {
+	return func(m *message.Message) ([]*message.Message, error) {
+		produced, err := next(m)
+		var reason undecodable
+		if !errors.As(err, &reason) || m.Metadata[metaRead] != "" {
+			return produced, err
+		}
+		stream, seq, _ := b.streamOf(m)
+		b.log.Error("frame cannot be read", "stream", stream, "seq", seq, "error", err)
+		if b.config.DeadLetter != nil {
+			if err := b.config.DeadLetter(m.Context(), stream, hub.Position{Incarnation: b.incarnations[stream], Seq: seq}, reason); err != nil {
+				return nil, fmt.Errorf("dead letter: %w", err)
+			}
+		}
+		m.Metadata[metaOutcome] = outcomeDead
+		if p, err := partitionOf(message.SubscribeTopicFromCtx(m.Context())); err == nil {
+			b.backlog.applied(p, seq) // the cursor passes it with the next frame
+		}
+		return nil, nil
+	}
+}
+
+// metaCorrelation is the key that Watermill's own middleware uses.
+const metaCorrelation = "correlation_id"
+
+// correlate gives a frame its Nats-Msg-Id as correlation id, the one name that its publisher and its handlers share, and
+// hands it on to what a handler produces.
+func correlate(next message.HandlerFunc) message.HandlerFunc {
+	return func(m *message.Message) ([]*message.Message, error) {
+		if m.Metadata[metaCorrelation] == "" {
+			m.Metadata[metaCorrelation] = m.UUID
+		}
+		produced, err := next(m)
+		for _, p := range produced {
+			p.Metadata[metaCorrelation] = m.Metadata[metaCorrelation]
+		}
+		return produced, err
+	}
+}
+
+// metaRead marks a frame that was read: an error that is then made of the same kind comes from the handler.
+const metaRead = "Stagewire-Read"
+
+// recoverer makes a panic an error.
+func recoverer(next message.HandlerFunc) message.HandlerFunc {
+	return func(m *message.Message) (produced []*message.Message, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
+			}
+		}()
+		return next(m)
+	}
+}
+
+// graceful returns the context a handler works under: it outlives the end of ctx by a grace, so that what is under way is
+// finished rather than undone.
+func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
+	working, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	var timer *time.Timer
+	armed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(armed)
+		timer = time.AfterFunc(shutdownGrace, func() { cancel(context.Cause(ctx)) })
+	})
+	return working, func() {
+		if !stop() {
+			<-armed
+			timer.Stop()
+		}
+		cancel(context.Canceled)
+	}
+}
+
+func (b *Bus) handleWebhooks(m *message.Message) error {
+	_, seq, _ := b.streamOf(m)
+	header, webhooks, err := decodeWebhookFrame(m.Payload)
+	if err != nil {
+		return err
+	}
+	m.Metadata[metaRead] = "1"
+	if header.moved {
+		m.Metadata[metaOutcome] = outcomeMoved
+		return nil
+	}
+	stored := make([]hub.StoredWebhook, len(webhooks))
+	for i := range webhooks {
+		stored[i] = hub.StoredWebhook{Webhook: webhooks[i], Position: hub.Position{Incarnation: b.incarnations[streamWebhooks], Seq: seq, Index: i}}
+	}
+	ctx, cancel := graceful(m.Context())
+	defer cancel()
+	return b.onWebhooks(ctx, stored)
+}
+
+func (b *Bus) handleEvents(m *message.Message) error {
+	_, seq, _ := b.streamOf(m)
+	p, err := partitionOf(message.SubscribeTopicFromCtx(m.Context()))
+	if err != nil {
+		return err
+	}
+	header, err := readFrameHeader(metadataHeader(m))
+	if err != nil {
+		return err
+	}
+	if header.moved {
+		m.Metadata[metaRead], m.Metadata[metaOutcome] = "1", outcomeMoved
+		return nil
+	}
+	events, err := decodeEvents(m.Payload)
+	if err != nil {
+		return err
+	}
+	m.Metadata[metaRead] = "1"
+	ctx, cancel := graceful(m.Context())
+	defer cancel()
+	frame := hub.EventFrame{Incarnation: b.Incarnation(), Partition: p, Seq: seq, Oldest: header.oldest, Events: events}
+	if err := b.onEvents(ctx, frame); err != nil {
+		return err
+	}
+	b.backlog.applied(p, seq)
+	return nil
+}
+
+func metadataHeader(m *message.Message) map[string][]string {
+	return map[string][]string{
+		headerFormat: {m.Metadata[headerFormat]}, headerOldest: {m.Metadata[headerOldest]}, headerMoved: {m.Metadata[headerMoved]},
+	}
+}

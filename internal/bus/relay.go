@@ -1,0 +1,201 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+const (
+	relayPoll    = time.Second
+	relayLimit   = 1000
+	relayLanes   = 8 // publishes at once; one customer's rows stay in one lane, in order
+	relayRewind  = 10 * time.Minute
+	relayTimeout = 10 * time.Second
+)
+
+// Outbox is what the relay needs of SQL.
+type Outbox interface {
+	// Unpublished returns rows that were never published, in commit order, at most limit.
+	Unpublished(ctx context.Context, limit int) ([]hub.FeedItem, error)
+	// Published gives the rows of those ids their places in the feed, in the order of ids.
+	Published(ctx context.Context, ids []string) error
+	// RecentlyPublished returns the rows published no earlier than since before the newest published row, oldest first.
+	RecentlyPublished(ctx context.Context, since time.Duration) ([]hub.FeedItem, error)
+}
+
+// Relay publishes what apply decided: transitions to STAGES, internal events to EVENTS. Rows with neither subject only get
+// their place in the feed. One relay runs at a time over all processes; two do no harm but double messages.
+type Relay struct {
+	bus       *Bus
+	outbox    Outbox
+	publisher message.Publisher
+	woken     chan struct{}
+}
+
+// NewRelay returns a relay of outbox onto b.
+func (b *Bus) NewRelay(outbox Outbox) *Relay {
+	r := &Relay{bus: b, outbox: outbox, woken: make(chan struct{}, 1)}
+	r.publisher = &Publisher{
+		// A transition's id serves as Nats-Msg-Id: each has one subject of STAGES only.
+		msgID: func(_ string, m *message.Message) string { return m.UUID },
+		send: func(ctx context.Context, msg *nats.Msg) error {
+			ctx, cancel := context.WithTimeout(ctx, relayTimeout)
+			defer cancel()
+			_, err := b.send(ctx, b.links[linkRequest], streamStages, msg)
+			return err
+		},
+	}
+	return r
+}
+
+// Wake tells the relay that there are new rows. It never blocks.
+func (r *Relay) Wake() {
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes until ctx ends. It begins with the transitions of the last ten minutes before the newest published row: on
+// the embedded server STAGES is written lazily, and a power loss may have taken its tail.
+func (r *Relay) Run(ctx context.Context) error {
+	poll := time.NewTicker(relayPoll)
+	defer poll.Stop()
+	rewound, logged := false, ""
+	for ctx.Err() == nil {
+		more, err := r.once(ctx, &rewound)
+		switch {
+		case err == nil:
+			logged = ""
+		case ctx.Err() == nil && err.Error() != logged: // the same trouble is told once
+			r.bus.log.Error("relay", "error", err)
+			logged = err.Error()
+		}
+		if more && err == nil {
+			continue
+		}
+		select {
+		case <-r.woken:
+		case <-poll.C:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// once publishes what is there and reports whether there may be more.
+func (r *Relay) once(ctx context.Context, rewound *bool) (more bool, err error) {
+	if !*rewound {
+		rows, err := r.outbox.RecentlyPublished(ctx, relayRewind)
+		if err != nil {
+			return false, fmt.Errorf("recently published rows: %w", err)
+		}
+		if err := r.publish(ctx, rows, true); err != nil {
+			return false, err
+		}
+		*rewound = true
+	}
+	rows, err := r.outbox.Unpublished(ctx, relayLimit)
+	if err != nil {
+		return false, fmt.Errorf("unpublished rows: %w", err)
+	}
+	if len(rows) == 0 {
+		return false, nil
+	}
+	if err := r.publish(ctx, rows, false); err != nil {
+		return false, err
+	}
+	ids := make([]string, len(rows))
+	for i := range rows {
+		ids[i] = rows[i].ID
+	}
+	if err := r.outbox.Published(ctx, ids); err != nil {
+		return false, fmt.Errorf("mark %d rows published: %w", len(ids), err)
+	}
+	return len(rows) == relayLimit, nil
+}
+
+// publish puts rows onto their streams. With again only those of STAGES: EVENTS is durable.
+func (r *Relay) publish(ctx context.Context, rows []hub.FeedItem, again bool) error {
+	var events []hub.Event
+	lanes := make([][]*hub.FeedItem, relayLanes)
+	for i := range rows {
+		row := &rows[i]
+		switch {
+		case strings.HasPrefix(row.Subject, subjectStages) && validSubject(row.Subject):
+			lane := hub.HashKey(row.CustomerID) % relayLanes
+			lanes[lane] = append(lanes[lane], row)
+		case strings.HasPrefix(row.Subject, subjectEvents):
+			if again {
+				continue
+			}
+			ev, err := DecodeEvent(row.Body)
+			if err != nil {
+				// It can never be published; the feed keeps it, and waiting would stop everything behind it.
+				r.bus.log.Error("outbox row is not an event", "id", row.ID, "error", err)
+				continue
+			}
+			events = append(events, ev)
+		case row.Subject != "":
+			r.bus.log.Error("outbox row has a subject that cannot be", "id", row.ID, "subject", row.Subject)
+		default:
+			if !again {
+				r.bus.metrics.relayed.WithLabelValues("none").Inc()
+			}
+		}
+	}
+	var wait sync.WaitGroup
+	failed := make(chan error, relayLanes+1)
+	for _, lane := range lanes {
+		if len(lane) > 0 {
+			wait.Go(func() { failed <- r.publishStages(ctx, lane) })
+		}
+	}
+	if len(events) > 0 {
+		wait.Go(func() {
+			err := r.bus.PublishEvents(ctx, events)
+			if err == nil {
+				r.bus.metrics.relayed.WithLabelValues(streamEvents).Add(float64(len(events)))
+			}
+			failed <- err
+		})
+	}
+	wait.Wait()
+	close(failed)
+	for err := range failed {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Relay) publishStages(ctx context.Context, rows []*hub.FeedItem) error {
+	for _, row := range rows {
+		m := message.NewMessageWithContext(ctx, row.ID, row.Body)
+		m.Metadata["Content-Type"] = "application/cloudevents+json"
+		if err := r.publisher.Publish(row.Subject, m); err != nil {
+			return err
+		}
+		r.bus.metrics.relayed.WithLabelValues(streamStages).Inc()
+	}
+	return nil
+}
+
+// validSubject reports whether subject can be published to.
+func validSubject(subject string) bool {
+	for token := range strings.SplitSeq(subject, ".") {
+		if token == "" || strings.ContainsAny(token, " \t\r\n*>\x00") {
+			return false
+		}
+	}
+	return true
+}
