@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -39,4 +40,58 @@ type Reader interface {
 	Ping(ctx context.Context) error
 	// SaveRejected appends to the bounded log of refused requests.
 	SaveRejected(ctx context.Context, rows []hub.Rejected) error
+}
+
+// Receiver is what receive asks of a connector. *connector.Connector is one.
+type Receiver interface {
+	Accepts(method, contentType string) error
+	Handshake(w *hub.Webhook, conn *hub.Connection, now time.Time) (*connector.Answer, error)
+	Verify(w *hub.Webhook, conn *hub.Connection, now time.Time) error
+	WebhookID(w *hub.Webhook) string
+	Answer(w *hub.Webhook) connector.Answer
+	Busy() connector.Answer
+}
+
+// Views answers what takes facts or compiled models. app implements it over fact and lifecycle, with the active set.
+type Views interface {
+	// Customer returns what the customer's facts say. rec may come from a list, without Profiles: then only Labels are filled.
+	Customer(ctx context.Context, rec *hub.CustomerRecord) (CustomerView, error)
+	// Explain returns why the customer is in her stage of model at the instant (zero: now), in the shape of Explain. It wraps
+	// hub.ErrNotFound for an unknown model.
+	Explain(ctx context.Context, rec *hub.CustomerRecord, model string, at time.Time) (*Explain, error)
+	// Models returns the models of the active set, the newest draft, and the shipped ones that are not used, without counts.
+	Models(ctx context.Context) ([]Model, error)
+}
+
+// Replayer runs a stored webhook through today's connectors.
+type Replayer interface {
+	// Replay returns the webhook's row afterwards. It wraps hub.ErrNotFound where the webhook or its bytes are gone.
+	Replay(ctx context.Context, webhookID string) (hub.WebhookRecord, error)
+}
+
+// Gate says what a bearer token may do. access.Tokens is one. It compares in constant time.
+type Gate interface {
+	Authorize(token, need string) (known, allowed bool)
+}
+
+// Check is one thing that readyz asks. Run returns nil when the thing works; it must end when ctx does.
+type Check struct {
+	Name string // nats, database, disk
+	Run  func(ctx context.Context) error
+}
+
+// Setup is what a reload replaces, as one unit.
+type Setup struct {
+	PublicURL   string // without a slash at the end
+	Connections []Connected
+	Connectors  []ConnectorInfo
+	Kinds       *hub.Kinds
+}
+
+// Connected is one connection with its connector.
+type Connected struct {
+	Connection *hub.Connection
+	Receiver   Receiver
+	Activation int64             // of the manifest; webhooks are stored with it
+	Problems   []ConnectionIssue // what keeps the connection from working, beyond what statistics tell
 }

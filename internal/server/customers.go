@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// apiTimeout bounds the work for one API request; store gives up its reads after a second.
+const apiTimeout = 5 * time.Second
+
+func apiContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), apiTimeout)
+}
+
+func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord) (Customer, error) {
+	view, err := s.opts.Views.Customer(ctx, rec)
+	if err != nil {
+		return Customer{}, fmt.Errorf("customer %s: %w", rec.ID, err)
+	}
+	out := Customer{
+		ID: rec.ID, Name: rec.Name, Identifiers: []Identifier{}, Traits: view.Traits, Tags: rec.Tags, Consent: view.Consent,
+		Stages: map[string]Stage{}, Facts: view.Facts, CreatedAt: Time(rec.CreatedAt), UpdatedAt: Time(rec.UpdatedAt),
+	}
+	seen := map[string]bool{}
+	for i := range rec.Profiles {
+		for _, id := range rec.Profiles[i].Identifiers {
+			if key := id.Key(); !seen[key] {
+				seen[key] = true
+				out.Identifiers = append(out.Identifiers, Identifier{id.Kind, id.Value, id.Connection})
+			}
+		}
+	}
+	for i := range rec.Stages {
+		st := &rec.Stages[i]
+		if st.Subject.Kind != hub.SubjectCustomer && st.Subject.Kind != rec.Kind && st.Subject.Kind != "" {
+			continue // a deal's stage is not the customer's
+		}
+		label := view.Labels[st.Model]
+		if label == "" {
+			label = st.Stage
+		}
+		out.Stages[st.Model] = Stage{st.Stage, label, Time(st.Since), st.By, st.Version, Time(st.WakesAt)}
+	}
+	return out, nil
+}
+
+func (s *Server) listCustomers(c *fiber.Ctx) error {
+	p, err := page(c)
+	if err != nil {
+		return err
+	}
+	q := hub.CustomerQuery{
+		Page: p, Text: c.Query("q"), Email: c.Query("email"), Identifier: c.Query("identifier"),
+		Model: c.Query("model"), Stage: c.Query("stage"), Tag: c.Query("tag"),
+	}
+	if kind, value, ok := strings.Cut(q.Identifier, ":"); q.Identifier != "" && (!ok || kind == "" || value == "") {
+		return fmt.Errorf("identifier %q is not <kind>:<value>: %w", shorten(q.Identifier, 60), hub.ErrInvalid)
+	}
+	if q.Stage != "" && q.Model == "" {
+		return fmt.Errorf("stage needs model: stages of different models can share a name: %w", hub.ErrInvalid)
+	}
+	ctx, cancel := apiContext()
+	defer cancel()
+	rows, next, err := s.opts.Reader.Customers(ctx, q)
+	if err != nil {
+		return err
+	}
+	items := make([]Customer, len(rows))
+	for i, row := range rows {
+		if items[i], err = s.customer(ctx, row); err != nil {
+			return err
+		}
+	}
+	return list(c, items, next)
+}
+
+func (s *Server) getCustomer(c *fiber.Ctx) error {
+	ctx, cancel := apiContext()
+	defer cancel()
+	rec, err := s.opts.Reader.Customer(ctx, c.Params("id"))
+	if err != nil {
+		return err
+	}
+	out, err := s.customer(ctx, rec)
+	if err != nil {
+		return err
+	}
+	return ok(c, out)
+}
+
+func (s *Server) timeline(c *fiber.Ctx) error {
+	p, err := page(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := apiContext()
+	defer cancel()
+	rec, err := s.opts.Reader.Customer(ctx, c.Params("id"))
+	if err != nil {
+		return err
+	}
+	rows, next, err := s.opts.Reader.Timeline(ctx, rec.ID, p)
+	if err != nil {
+		return err
+	}
+	return list(c, shapes(rows, entryShape), next)
+}
+
+func (s *Server) events(c *fiber.Ctx) error {
+	ctx, cancel := apiContext()
+	defer cancel()
+	rec, err := s.opts.Reader.Customer(ctx, c.Params("id"))
+	if err != nil {
+		return err
+	}
+	rows, err := s.opts.Reader.Events(ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	return list(c, shapes(rows, eventShape), "")
+}
+
+func (s *Server) explain(c *fiber.Ctx) error {
+	var at time.Time
+	if text := c.Query("at"); text != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, text); err != nil {
+			return fmt.Errorf("at %q is not a time such as 2026-03-01T10:00:00Z: %w", shorten(text, 40), hub.ErrInvalid)
+		}
+	}
+	ctx, cancel := apiContext()
+	defer cancel()
+	rec, err := s.opts.Reader.Customer(ctx, c.Params("id"))
+	if err != nil {
+		return err
+	}
+	model := c.Query("model")
+	if model == "" {
+		if len(rec.Stages) != 1 {
+			return fmt.Errorf("say which model: the customer has stages in %d: %w", len(rec.Stages), hub.ErrInvalid)
+		}
+		model = rec.Stages[0].Model
+	}
+	out, err := s.opts.Views.Explain(ctx, rec, model, at)
+	if err != nil {
+		return err
+	}
+	return ok(c, out)
+}
+
+func (s *Server) transitions(c *fiber.Ctx) error {
+	p, err := page(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := apiContext()
+	defer cancel()
+	rows, next, err := s.opts.Reader.Transitions(ctx, p)
+	if err != nil {
+		return err
+	}
+	return list(c, shapes(rows, transitionShape), next)
+}

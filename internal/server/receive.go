@@ -1,0 +1,214 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stagewire/stagewire/internal/connector"
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// hooks is the path under which connections receive.
+const hooks = "/hooks/"
+
+// publishTimeout bounds how long a vendor waits for a log that does not answer. Vendors give up after 5 to 30 seconds.
+const publishTimeout = 10 * time.Second
+
+var errPublishTimeout = errors.New("the log did not take it in " + publishTimeout.String())
+
+// endpoint is one connection ready to receive.
+type endpoint struct {
+	Connected
+	counters
+}
+
+// receive takes one webhook: find its connection, copy it, verify it, make it durable, answer. The vendor hears 2xx only
+// when the bytes are on stable storage; what happens afterwards is no business of this request.
+func (s *Server) receive(c *fiber.Ctx) error {
+	began := s.opts.Now()
+	setup := s.setup.Load()
+	e := setup.endpoints[c.Params("connection")]
+	if e == nil {
+		s.metrics.webhooks.WithLabelValues("", outcomeUnknown).Inc()
+		return fiber.NewError(fiber.StatusNotFound, "no connection receives here")
+	}
+	request := c.Request()
+	contentType := string(request.Header.ContentType())
+	if err := e.Receiver.Accepts(c.Method(), contentType); err != nil {
+		if errors.Is(err, connector.ErrMethod) {
+			return s.reject(c, e, began, hub.RejectedMethod, fiber.StatusMethodNotAllowed, err)
+		}
+		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, err)
+	}
+	if encoding := string(request.Header.ContentEncoding()); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType,
+			errors.New("compressed bodies are not taken"))
+	}
+
+	w := s.webhook(c, setup.publicURL, e, began)
+	answer, err := e.Receiver.Handshake(w, e.Connection, began)
+	if err != nil {
+		return s.refuse(c, e, began, err)
+	}
+	if answer != nil {
+		e.outcome[outcomeHandshake].Inc()
+		return respond(c, *answer)
+	}
+	if err := e.Receiver.Verify(w, e.Connection, began); err != nil {
+		return s.refuse(c, e, began, err)
+	}
+	w.ID = e.Receiver.WebhookID(w)
+	said := e.Receiver.Answer(w)
+	w.Headers = withoutCredentials(w.Headers)
+
+	ctx, cancel := context.WithTimeoutCause(context.Background(), publishTimeout, errPublishTimeout)
+	defer cancel()
+	if _, err := s.opts.Log.PublishWebhook(ctx, *w); err != nil {
+		return s.busy(c, e, err)
+	}
+	e.outcome[outcomeAccepted].Inc()
+	e.bytes.Add(float64(len(w.Body)))
+	e.accept.Observe(s.opts.Now().Sub(began).Seconds())
+	if said.Status == 0 {
+		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+		return c.SendString(`{"id":"` + w.ID + `"}`) // ids hold letters, digits and _ alone
+	}
+	return respond(c, said)
+}
+
+// webhook copies the request: Fiber and fasthttp use their buffers again once the handler has returned.
+func (s *Server) webhook(c *fiber.Ctx, publicURL string, e *endpoint, at time.Time) *hub.Webhook {
+	request := c.Request()
+	uri := string(request.RequestURI())
+	if !strings.HasPrefix(uri, "/") { // absolute form, as proxies may send it
+		uri = string(request.URI().RequestURI())
+	}
+	return &hub.Webhook{
+		Connection: e.Connection.Name,
+		ReceivedAt: at,
+		Method:     string(request.Header.Method()),
+		URL:        publicURL + uri,
+		Headers:    headers(c),
+		Body:       append([]byte(nil), request.Body()...),
+		Activation: e.Activation,
+	}
+}
+
+// headers copies all header lines into one string and slices it: two allocations instead of two per line.
+func headers(c *fiber.Ctx) []hub.Header {
+	header := &c.Request().Header
+	size, lines := 0, 0
+	for name, value := range header.All() {
+		size, lines = size+len(name)+len(value), lines+1
+	}
+	var text strings.Builder
+	text.Grow(size)
+	for name, value := range header.All() {
+		text.Write(name)
+		text.Write(value)
+	}
+	rest, out := text.String(), make([]hub.Header, 0, lines)
+	for name, value := range header.All() {
+		out = append(out, hub.Header{Name: rest[:len(name)], Value: rest[len(name) : len(name)+len(value)]})
+		rest = rest[len(name)+len(value):]
+	}
+	return out
+}
+
+// withoutCredentials leaves out what let the sender in, so that it is not stored.
+func withoutCredentials(headers []hub.Header) []hub.Header {
+	kept := headers[:0]
+	for _, h := range headers {
+		if !credential(h.Name) {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+// refuse answers a webhook that is not genuine, or that the verifier cannot read.
+func (s *Server) refuse(c *fiber.Ctx, e *endpoint, at time.Time, err error) error {
+	switch {
+	case errors.Is(err, hub.ErrStale):
+		return s.reject(c, e, at, hub.RejectedStale, fiber.StatusUnauthorized, err)
+	case errors.Is(err, hub.ErrUnauthenticated):
+		return s.reject(c, e, at, hub.RejectedSignature, fiber.StatusUnauthorized, err)
+	case errors.Is(err, connector.ErrContentType):
+		return s.reject(c, e, at, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, err)
+	default:
+		return s.reject(c, e, at, hub.RejectedUnparsable, fiber.StatusBadRequest, err)
+	}
+}
+
+// reject counts a request, keeps it in the log of refusals, and answers. The sender learns the kind of refusal and not its
+// detail, which is for the operator: a forger should not be told what to try next.
+func (s *Server) reject(c *fiber.Ctx, e *endpoint, at time.Time, reason string, status int, err error) error {
+	e.outcome[reason].Inc()
+	s.rejected.add(hub.Rejected{
+		Connection: e.Connection.Name, At: at, Reason: reason, Detail: shorten(err.Error(), 300),
+		Headers: mask(headers(c)), Size: len(c.Request().Body()),
+	})
+	detail := map[string]string{
+		hub.RejectedSignature: "the signature or token is missing or wrong", hub.RejectedStale: "the signature is too old",
+		hub.RejectedMethod: "this method is not taken here", hub.RejectedContentType: "this content type or encoding is not taken here",
+		hub.RejectedUnparsable: "the body cannot be read",
+	}[reason]
+	return fiber.NewError(status, detail)
+}
+
+// busy tells the vendor to come again, in the way its connector says it takes best.
+func (s *Server) busy(c *fiber.Ctx, e *endpoint, err error) error {
+	e.outcome[outcomeBusy].Inc()
+	if s.complain.allow(s.opts.Now()) { // every one of a flood would say the same
+		s.log.Warn("webhooks are turned away: the log does not take them", "connection", e.Connection.Name, "error", err)
+	}
+	answer := e.Receiver.Busy()
+	if answer.Status == 0 {
+		answer.Status = fiber.StatusServiceUnavailable
+	}
+	if answer.RetryAfter <= 0 {
+		answer.RetryAfter = retryAfter
+	}
+	return respond(c, answer)
+}
+
+// respond sends a connector's answer.
+func respond(c *fiber.Ctx, a connector.Answer) error {
+	if a.ContentType != "" {
+		c.Set(fiber.HeaderContentType, a.ContentType)
+	}
+	if a.RetryAfter > 0 {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int((a.RetryAfter+time.Second-1)/time.Second)))
+	}
+	status := a.Status
+	if status == 0 {
+		status = fiber.StatusOK
+	}
+	return c.Status(status).Send(a.Body)
+}
+
+// tooLarge keeps requests whose body is over the limit in the log of refusals; fasthttp has stopped reading them.
+func (s *Server) tooLarge(c *fiber.Ctx) {
+	name, ok := strings.CutPrefix(c.Path(), hooks)
+	e := s.setup.Load().endpoints[name]
+	if !ok || e == nil {
+		return
+	}
+	e.outcome[hub.RejectedTooLarge].Inc()
+	size := max(c.Request().Header.ContentLength(), 0)
+	s.rejected.add(hub.Rejected{
+		Connection: e.Connection.Name, At: s.opts.Now(), Reason: hub.RejectedTooLarge, Headers: mask(headers(c)), Size: size,
+		Detail: "the body is larger than " + strconv.Itoa(s.opts.BodyLimit) + " bytes",
+	})
+}
+
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}
