@@ -53,14 +53,8 @@ type Publisher interface {
 	PublishEvents(ctx context.Context, events []hub.Event) error
 }
 
-// Poster sends one signed callback. It follows no redirect and reads no more than 64 KiB of the answer.
-// An error means that no complete answer came; it never holds the path or query of the URL.
+// Poster sends one callback. It follows no redirect and reads no more than 64 KiB of the answer. An error means that no
+// complete answer came; it never holds the path or query of the URL. retryAfter is zero where the answer names none.
 type Poster interface {
-	Post(ctx context.Context, url string, header http.Header, body []byte, allowPrivate bool) (Answer, error)
-}
-
-// Answer is what a subscriber answered.
-type Answer struct {
-	Status     int
-	RetryAfter time.Duration // 0 where the answer names none
+	Post(ctx context.Context, url string, header http.Header, body []byte, allowPrivate bool) (status int, retryAfter time.Duration, err error)
 }
