@@ -59,7 +59,7 @@ type ModelUse struct {
 	Use    string // a shipped model's name, or the absolute path of a file or folder
 	Path   bool   // Use is a path
 	Of     hub.SubjectKind
-	Params map[string]any // string, int64, float64 or bool
+	Params map[string]string // as written: "60d", "5", "true"
 }
 
 // Subscription is a third party that is called back.

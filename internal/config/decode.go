@@ -501,35 +501,6 @@ func secretURL(to *hub.Secret, schemes ...string) value {
 	}}
 }
 
-// anyScalar keeps YAML's own type: a number, a truth value or a text.
-func anyScalar(to *any) value {
-	return value{map[string]any{"type": []string{"string", "number", "boolean"}}, func(d *decoder, path string, n *yaml.Node) {
-		s, referred, ok := d.scalar(path, n)
-		if !ok {
-			return
-		}
-		for n.Kind == yaml.AliasNode {
-			n = n.Alias
-		}
-		*to = s
-		if referred {
-			return
-		}
-		switch n.Tag {
-		case "!!int":
-			if i, err := strconv.ParseInt(s, 10, 64); err == nil {
-				*to = i
-			}
-		case "!!float":
-			if f, err := strconv.ParseFloat(s, 64); err == nil && !math.IsInf(f, 0) && !math.IsNaN(f) {
-				*to = f
-			}
-		case "!!bool":
-			*to = s == "true" || s == "True" || s == "TRUE"
-		}
-	}}
-}
-
 func sorted[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

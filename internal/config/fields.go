@@ -98,10 +98,12 @@ func modelUse(c *Config, m *ModelUse) value {
 		field{key: "of", doc: "Whose stage it is.", value: oneOf(&m.Of, hub.SubjectCustomer, hub.SubjectCompany, hub.SubjectDeal)},
 		field{key: "params", doc: "Values for the model's params.", value: entries(map[string]any{"type": []string{"string", "number", "boolean"}},
 			func(d *decoder, path, name string, _, v *yaml.Node) {
-				var to any
-				anyScalar(&to).decode(d, path, v)
+				to, _, ok := d.scalar(path, v)
+				if !ok {
+					return
+				}
 				if m.Params == nil {
-					m.Params = map[string]any{}
+					m.Params = map[string]string{}
 				}
 				m.Params[name] = to
 			})},

@@ -102,14 +102,14 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
 func (d *decoder) parse(text []byte) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node
-	if err := dec.Decode(&doc); err != nil {
+	if err := decodeYAML(dec, &doc); err != nil {
 		if !errors.Is(err, io.EOF) {
 			d.syntax(err)
 		}
 		return nil
 	}
 	var second yaml.Node
-	if err := dec.Decode(&second); err == nil {
+	if err := decodeYAML(dec, &second); err == nil {
 		d.fail("", &second, "the file holds a second document", "remove the line ---")
 	} else if !errors.Is(err, io.EOF) {
 		d.syntax(err)
@@ -118,6 +118,16 @@ func (d *decoder) parse(text []byte) *yaml.Node {
 		return nil
 	}
 	return doc.Content[0]
+}
+
+// decodeYAML reads one document. The library panics on some broken ones.
+func decodeYAML(dec *yaml.Decoder, to *yaml.Node) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("yaml: %v", r)
+		}
+	}()
+	return dec.Decode(to)
 }
 
 // syntax turns the YAML library's error into a problem with a place. It tells lines only.
