@@ -1,0 +1,501 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// claimable are the states the index deliveries_due holds. due_at of a sending row is the end of its lease.
+const claimable = "('due', 'retrying', 'sending')"
+
+func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err error) {
+	var due, created, sent int64
+	var params, cause, last string
+	dest := append([]any{&d.ID, &d.Destination, &d.Action, &d.CustomerID, &d.Subject.Kind, &d.Subject.ID, &d.State, &due, &d.Attempts, &created, &d.Slot, &d.Key,
+		&params, &d.Body, &d.Reference, &sent, &d.Uncertain, &d.ExternalID, &cause, &last, &d.Claim}, more...)
+	var kind string
+	dest[4] = &kind
+	if err := scan(dest...); err != nil {
+		return d, err
+	}
+	d.Subject.Kind = hub.SubjectKind(kind)
+	d.DueAt, d.CreatedAt, d.SentAt = at(due), at(created), at(sent)
+	if d.Params, err = decodeValues(params); err != nil {
+		return d, err
+	}
+	if d.Cause, err = decodeCause(cause); err != nil {
+		return d, err
+	}
+	d.Last, err = decodeAttempt(last)
+	return d, err
+}
+
+// Destinations returns the destinations that have a delivery due at or before now, one whose lease ran out included.
+func (s *Store) Destinations(ctx context.Context, now time.Time) ([]string, error) {
+	// One seek per destination: the index starts with it.
+	return s.names(ctx, `WITH RECURSIVE d(destination) AS (
+			SELECT min(destination) FROM deliveries WHERE state IN `+claimable+`
+			UNION ALL SELECT (SELECT min(x.destination) FROM deliveries x WHERE x.state IN `+claimable+` AND x.destination > d.destination) FROM d WHERE d.destination IS NOT NULL)
+		SELECT d.destination FROM d WHERE d.destination IS NOT NULL
+			AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.destination AND x.state IN `+claimable+` AND x.due_at <= $1) ORDER BY d.destination`, micros(now))
+}
+
+// Parked returns the destinations that have parked deliveries.
+func (s *Store) Parked(ctx context.Context) ([]string, error) {
+	return s.names(ctx, "SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' ORDER BY destination")
+}
+
+func (s *Store) names(ctx context.Context, query string, args ...any) ([]string, error) {
+	var names []string
+	err := each(ctx, s.read, query, args, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	})
+	return names, err
+}
+
+// Unpark makes the parked deliveries of destination due at now.
+func (s *Store) Unpark(ctx context.Context, destination string, now time.Time) error {
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		_, err := q.exec(ctx, "UPDATE deliveries SET state = 'due', due_at = $1 WHERE destination = $2 AND state = 'parked'", micros(now), destination)
+		return err
+	})
+}
+
+// Backlog returns how many deliveries are due at or before now, retries and lost leases included, and the oldest due_at among them.
+func (s *Store) Backlog(ctx context.Context, now time.Time) (due int, oldest time.Time, err error) {
+	var first sql.NullInt64
+	err = one(ctx, s.read, "SELECT count(*), min(due_at) FROM deliveries WHERE state IN "+claimable+" AND due_at <= $1", []any{micros(now)}, &due, &first)
+	if first.Valid {
+		oldest = at(first.Int64)
+	}
+	return due, oldest, err
+}
+
+// Claim takes up to limit due deliveries of destination, oldest due first, marks them sending until now+lease, raises their claim and
+// gives back what is needed to send them. While one is being sent, its DueAt is the end of the lease. A claim whose lease ran
+// out is given again, Uncertain. With ordered, a customer's delivery is not given while an earlier one of the destination is open.
+// Recipients have identifiers but no traits: those are facts.
+func (s *Store) Claim(ctx context.Context, destination string, now time.Time, lease time.Duration, limit int, ordered bool) ([]hub.Claimed, error) {
+	query := "SELECT " + qualified("d", deliveryColumns) + ", d.no FROM deliveries d WHERE d.destination = $1 AND d.state IN " + claimable + " AND d.due_at <= $2"
+	if ordered {
+		query += ` AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.customer_id = d.customer_id AND e.destination = d.destination AND e.no < d.no
+			AND e.state IN ` + openStates + ")"
+	}
+	query += " ORDER BY d.due_at, d.no LIMIT $3"
+	var claimed []hub.Claimed
+	err := s.write(ctx, func(ctx context.Context, q querier) error {
+		claimed = nil
+		var lists [][]any
+		until := now.Add(lease)
+		err := each(ctx, q, query+q.skipping(), []any{destination, micros(now), limit}, func(scan func(...any) error) error {
+			var no int64
+			d, err := scanDelivery(scan, &no)
+			if err != nil {
+				return err
+			}
+			d.Uncertain = d.Uncertain || d.State == hub.DeliverySending
+			d.State, d.DueAt = hub.DeliverySending, at(micros(until))
+			d.Claim++
+			lists = append(lists, []any{d.Claim, d.Uncertain, micros(until), no})
+			claimed = append(claimed, hub.Claimed{Delivery: d})
+			return nil
+		})
+		if err != nil || len(claimed) == 0 {
+			return err
+		}
+		if _, err := q.many(ctx, "UPDATE deliveries SET state = 'sending', claim = $1, uncertain = $2, due_at = $3 WHERE no = $4", lists); err != nil {
+			return err
+		}
+		if err := loadSlots(ctx, q, claimed); err != nil {
+			return err
+		}
+		return loadRecipients(ctx, q, claimed)
+	})
+	return claimed, err
+}
+
+// qualified puts a table's name before each column.
+func qualified(table, columns string) string {
+	names := strings.Split(columns, ",")
+	for i := range names {
+		names[i] = table + "." + strings.TrimSpace(names[i])
+	}
+	return strings.Join(names, ", ")
+}
+
+func loadSlots(ctx context.Context, q querier, claimed []hub.Claimed) error {
+	var slots []string
+	for i := range claimed {
+		if claimed[i].Slot != "" {
+			slots = append(slots, claimed[i].Slot)
+		}
+	}
+	if len(slots) == 0 {
+		return nil
+	}
+	found, err := desiredBySlot(ctx, q, slots, "")
+	if err != nil {
+		return err
+	}
+	for i := range claimed {
+		if d, ok := found[claimed[i].Slot]; ok {
+			claimed[i].Desired = &d
+		}
+	}
+	return nil
+}
+
+func desiredBySlot(ctx context.Context, q querier, slots []string, locking string) (map[string]hub.Desired, error) {
+	found := make(map[string]hub.Desired, len(slots))
+	err := inLists(slots, func(args []any, in string) error {
+		return each(ctx, q, "SELECT "+desiredColumns+" FROM desired WHERE slot IN "+in+" ORDER BY slot"+locking, args, func(scan func(...any) error) error {
+			d, err := scanDesired(scan)
+			found[d.Slot] = d
+			return err
+		})
+	})
+	return found, err
+}
+
+// inLists calls fn with the ids in sorted chunks and the text of the list. Chunks are filled up to few sizes by repeating
+// the last id, so that few statements are ever prepared.
+func inLists(ids []string, fn func(args []any, in string) error) error {
+	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	return chunks(ids, 256, func(some []string) error {
+		size := 1
+		for size < len(some) {
+			size *= 4
+		}
+		args := texts(some)
+		for len(args) < size {
+			args = append(args, args[len(some)-1])
+		}
+		return fn(args, "("+placeholders(1, size)+")")
+	})
+}
+
+func loadRecipients(ctx context.Context, q querier, claimed []hub.Claimed) error {
+	ids := make([]string, 0, len(claimed))
+	for i := range claimed {
+		claimed[i].Recipient.CustomerID = claimed[i].CustomerID
+		ids = append(ids, claimed[i].CustomerID)
+	}
+	profiles := map[string][]hub.ProfileRecord{}
+	err := inLists(ids, func(args []any, in string) error {
+		return each(ctx, q, "SELECT customer_id, id, identifiers FROM profiles WHERE customer_id IN "+in+" ORDER BY customer_id, id", args, func(scan func(...any) error) error {
+			var p hub.ProfileRecord
+			var text string
+			if err := scan(&p.CustomerID, &p.ID, &text); err != nil {
+				return err
+			}
+			var err error
+			p.Identifiers, err = decodeIdentifiers(text)
+			profiles[p.CustomerID] = append(profiles[p.CustomerID], p)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for i := range claimed {
+		claimed[i].Recipient.Identifiers = hub.UnionIdentifiers(profiles[claimed[i].CustomerID])
+	}
+	return nil
+}
+
+// Sending journals what is about to be written, in the transaction that sets sent_at. It wraps hub.ErrConflict and writes nothing
+// where one of the claims is not the newest any more: somebody else sends that.
+func (s *Store) Sending(ctx context.Context, sends []hub.Send) error {
+	err := s.write(ctx, func(ctx context.Context, q querier) error {
+		var updates, entries [][]any
+		oldest := s.now().Add(-echoLife)
+		for i := range sends {
+			f := &sends[i]
+			updates = append(updates, []any{micros(f.SentAt), f.DeliveryID, f.Claim})
+			for j := range f.Writes {
+				w := &f.Writes[j]
+				entries = append(entries, []any{changeHash(w.Connection, &w.FieldChange), micros(w.SentAt)})
+			}
+		}
+		changed, err := q.many(ctx, "UPDATE deliveries SET sent_at = $1 WHERE id = $2 AND claim = $3 AND state = 'sending'", updates)
+		if err != nil {
+			return err
+		}
+		for i, n := range changed {
+			if n == 0 {
+				return fmt.Errorf("delivery %s: %w", sends[i].DeliveryID, errStaleClaim)
+			}
+		}
+		if len(entries) == 0 {
+			return nil
+		}
+		if _, err := q.exec(ctx, "DELETE FROM journal WHERE sent_at < $1", micros(oldest)); err != nil {
+			return err
+		}
+		_, err = q.many(ctx, "INSERT INTO journal (hash, sent_at, n) VALUES ($1, $2, 1) ON CONFLICT (hash, sent_at) DO UPDATE SET n = journal.n + 1", entries)
+		return err
+	})
+	if errors.Is(err, errStaleClaim) {
+		return fmt.Errorf("%w: %w", err, hub.ErrConflict)
+	}
+	return err
+}
+
+// Finish records outcomes and attempts. A delivery whose claim is not the given one any more is left alone. A slot's delivered
+// value becomes Written; where the row's generation has moved on past Finished.Generation, a new delivery is due at once. A dead
+// one makes a dead letter. A Finished whose Attempt.At is zero hands back: nothing is recorded or counted.
+func (s *Store) Finish(ctx context.Context, done []hub.Finished) error {
+	if len(done) == 0 {
+		return nil
+	}
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		return s.finish(ctx, q, done)
+	})
+}
+
+func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) error {
+	byID := make(map[string]*hub.Finished, len(done))
+	ids := make([]string, 0, len(done))
+	for i := range done {
+		byID[done[i].DeliveryID] = &done[i]
+		ids = append(ids, done[i].DeliveryID)
+	}
+	// Slots first: the order of locks is desired state, then deliveries.
+	slots, err := lockSlotsOf(ctx, q, ids)
+	if err != nil {
+		return err
+	}
+	var returns, updates, attempts [][]any
+	var slotted []hub.Delivery
+	var dead []hub.DeadLetter
+	stats := map[string]*hub.ConnectionStat{}
+	err = inLists(ids, func(args []any, in string) error {
+		query := "SELECT " + deliveryColumns + " FROM deliveries WHERE id IN " + in + " AND state = 'sending' ORDER BY id" + q.locking()
+		return each(ctx, q, query, args, func(scan func(...any) error) error {
+			d, err := scanDelivery(scan)
+			if err != nil {
+				return err
+			}
+			f := byID[d.ID]
+			if f.Claim != d.Claim {
+				return nil
+			}
+			if d.Slot != "" {
+				slotted = append(slotted, d)
+			}
+			if f.Attempt.At.IsZero() {
+				returns = append(returns, []any{f.State, micros(f.DueAt), f.Uncertain, d.ID})
+				return nil
+			}
+			a := f.Attempt
+			a.Error = printable(a.Error)
+			last, err := encodeAttempt(&a)
+			if err != nil {
+				return err
+			}
+			external := f.ExternalID
+			if external == "" {
+				external = d.ExternalID
+			}
+			updates = append(updates, []any{f.State, micros(f.DueAt), d.Attempts + 1, last, external, f.Uncertain, d.ID})
+			attempts = append(attempts, []any{d.ID, micros(a.At), a.Status, string(a.Outcome), a.Error, int64(a.Duration)})
+			switch f.State {
+			case hub.DeliveryDead:
+				dead = append(dead, hub.DeadLetter{ID: hub.DeriveID(hub.PrefixDeadLetter, "delivery", d.ID), Of: "delivery", Ref: d.ID, At: a.At,
+					Reason: a.Error, Place: d.Destination, Attempts: d.Attempts + 1})
+			case hub.DeliveryDelivered:
+				if c := stats[d.Destination]; c == nil || a.At.After(c.LastDeliveryAt) {
+					stats[d.Destination] = &hub.ConnectionStat{LastDeliveryAt: a.At}
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		query string
+		lists [][]any
+	}{
+		{"UPDATE deliveries SET state = $1, due_at = $2, uncertain = $3 WHERE id = $4", returns},
+		{"UPDATE deliveries SET state = $1, due_at = $2, attempts = $3, last = $4, external_id = $5, uncertain = $6 WHERE id = $7", updates},
+		{"INSERT INTO attempts (delivery_id, at, status, outcome, error, duration) VALUES ($1, $2, $3, $4, $5, $6)", attempts},
+	} {
+		if _, err := q.many(ctx, step.query, step.lists); err != nil {
+			return err
+		}
+	}
+	for i := range slotted {
+		d := &slotted[i]
+		if err := s.finishSlot(ctx, q, d, byID[d.ID], slots[d.Slot]); err != nil {
+			return err
+		}
+	}
+	if err := saveDead(ctx, q, dead); err != nil {
+		return err
+	}
+	return countConnections(ctx, q, stats)
+}
+
+// lockSlotsOf locks the desired rows of deliveries, in order, and returns them by slot.
+func lockSlotsOf(ctx context.Context, q querier, deliveryIDs []string) (map[string]hub.Desired, error) {
+	var slots []string
+	err := inLists(deliveryIDs, func(args []any, in string) error {
+		return each(ctx, q, "SELECT slot FROM deliveries WHERE id IN "+in+" AND slot <> ''", args, func(scan func(...any) error) error {
+			var slot string
+			err := scan(&slot)
+			slots = append(slots, slot)
+			return err
+		})
+	})
+	if err != nil || len(slots) == 0 {
+		return nil, err
+	}
+	return desiredBySlot(ctx, q, slots, q.locking())
+}
+
+func (s *Store) finishSlot(ctx context.Context, q querier, d *hub.Delivery, f *hub.Finished, row hub.Desired) error {
+	if row.Slot == "" || f.Generation == 0 {
+		return nil // the slot was merged away, or the value was never read
+	}
+	if f.State == hub.DeliveryDelivered && f.Generation > row.WrittenGeneration {
+		if _, err := q.exec(ctx, "UPDATE desired SET written = $1, written_generation = $2 WHERE slot = $3", f.Written, f.Generation, d.Slot); err != nil {
+			return err
+		}
+	}
+	if row.Generation <= f.Generation {
+		return nil
+	}
+	switch f.State {
+	case hub.DeliveryDue, hub.DeliveryRetrying, hub.DeliveryHeld, hub.DeliveryParked:
+		return nil // still open: it reads the newest value when it is claimed
+	}
+	cause, err := encodeCause(&d.Cause)
+	if err != nil {
+		return err
+	}
+	return slotDelivery(ctx, q, &row, d.Subject, cause, s.now())
+}
+
+// Deliveries returns deliveries, the newest first.
+func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Delivery, string, error) {
+	b := newList("SELECT "+deliveryColumns+", no FROM deliveries", "no", q.Page)
+	b.equal("state", q.State)
+	b.equal("destination", q.Destination)
+	b.equal("customer_id", q.CustomerID)
+	var all []hub.Delivery
+	next, err := b.run(ctx, s.read, func(scan func(...any) error, key *int64) error {
+		d, err := scanDelivery(scan, key)
+		all = append(all, d)
+		return err
+	})
+	return all[:min(len(all), b.limit)], next, err
+}
+
+// Delivery returns one delivery and its attempts, the oldest first; hub.ErrNotFound where there is none.
+func (s *Store) Delivery(ctx context.Context, id string) (hub.Delivery, []hub.Attempt, error) {
+	var d hub.Delivery
+	err := each(ctx, s.read, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", []any{printable(id)}, func(scan func(...any) error) (err error) {
+		d, err = scanDelivery(scan)
+		return err
+	})
+	if err != nil {
+		return d, nil, err
+	}
+	if d.ID == "" {
+		return d, nil, notFound("delivery", id)
+	}
+	var attempts []hub.Attempt
+	err = each(ctx, s.read, "SELECT at, status, outcome, error, duration FROM attempts WHERE delivery_id = $1 ORDER BY no", []any{d.ID}, func(scan func(...any) error) error {
+		var when, duration int64
+		var a hub.Attempt
+		var outcome string
+		err := scan(&when, &a.Status, &outcome, &a.Error, &duration)
+		a.At, a.Outcome, a.Duration = at(when), hub.Outcome(outcome), time.Duration(duration)
+		attempts = append(attempts, a)
+		return err
+	})
+	return d, attempts, err
+}
+
+// DeadLetters returns dead letters, the newest first.
+func (s *Store) DeadLetters(ctx context.Context, p hub.Page) ([]hub.DeadLetter, string, error) {
+	b := newList("SELECT id, of_what, ref, at, reason, place, attempts, no FROM dead_letters", "no", p)
+	var all []hub.DeadLetter
+	next, err := b.run(ctx, s.read, func(scan func(...any) error, key *int64) error {
+		var d hub.DeadLetter
+		var when int64
+		err := scan(&d.ID, &d.Of, &d.Ref, &when, &d.Reason, &d.Place, &d.Attempts, key)
+		d.At = at(when)
+		all = append(all, d)
+		return err
+	})
+	return all[:min(len(all), b.limit)], next, err
+}
+
+// Redrive makes dead deliveries due again, with their attempts counted anew: those of destination ("" for all), or those of ids where
+// any are given. It returns how many. One whose slot has an open delivery by now is left dead: the newest value is on its way already.
+func (s *Store) Redrive(ctx context.Context, destination string, ids []string, now time.Time) (int, error) {
+	var count int
+	err := s.write(ctx, func(ctx context.Context, q querier) error {
+		count = 0
+		chosen, err := deadDeliveries(ctx, q, destination, ids)
+		if err != nil {
+			return err
+		}
+		for _, id := range chosen {
+			n, err := q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE id = $2 AND state = 'dead'
+				AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), id)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			count++
+			if err := forgetDead(ctx, q, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return count, err
+}
+
+func deadDeliveries(ctx context.Context, q querier, destination string, ids []string) (chosen []string, err error) {
+	collect := func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		chosen = append(chosen, id)
+		return err
+	}
+	switch {
+	case len(ids) > 0:
+		err = inLists(ids, func(args []any, in string) error {
+			if destination == "" {
+				return each(ctx, q, "SELECT id FROM deliveries WHERE id IN "+in+" AND state = 'dead'", args, collect)
+			}
+			n := len(args) + 1
+			return each(ctx, q, "SELECT id FROM deliveries WHERE id IN "+in+" AND state = 'dead' AND destination = "+placeholders(n, 1), append(args, destination), collect)
+		})
+	case destination != "":
+		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead' AND destination = $1", []any{destination}, collect)
+	default:
+		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead'", nil, collect)
+	}
+	return chosen, err
+}
+
+// errStaleClaim is not hub.ErrConflict inside the transaction: repeating would not help.
+var errStaleClaim = errors.New("claimed by somebody else since")

@@ -1,0 +1,24 @@
+// Package store keeps everything the hub knows in SQL: SQLite in the data directory, or PostgreSQL. One Store type serves the
+// pipeline, delivery, the relay and the API; it knows no rules, no vendors and no streams.
+//
+// # Design
+//
+// The hot path, an apply transaction (hub.Tx), is written twice, because the fast form differs: SQLite takes one prepared
+// statement per row (sqlite_tx.go), PostgreSQL takes arrays and pipelined statements (postgres_tx.go). Everything else is
+// one text for both, written against the small interface in query.go; numbered placeholders appear first in the order of
+// their numbers, because SQLite numbers them by appearance.
+//
+// On SQLite there is one writer: a goroutine that owns the only writing connection and runs closures (writer.go). It gives each
+// a savepoint and commits many at once, so that one fsync serves everybody who came meanwhile; nobody is answered before it.
+// A failing closure is rolled back to its savepoint and harms no other. The writer never checkpoints within a
+// transaction's time: another connection does, every few seconds; only a log that grew past its cap is cut by the writer.
+// Reads go through their own connections and see the last commit.
+//
+// On PostgreSQL transactions are READ COMMITTED and lock rows in one order everywhere: cursor, identifiers by hash,
+// customers by id, desired state, deliveries. A unique violation, a serialization failure and a deadlock are
+// hub.ErrConflict and repeat the closure; a lost connection is hub.ErrTransient.
+//
+// A delivery that is being sent keeps the end of its lease in due_at, so that one partial index finds everything a worker
+// may take. A customer's history is one row per version of an event: the newest is the ledger's entry, older ones say
+// from which to which of the customer's sequence numbers they were what was known.
+package store

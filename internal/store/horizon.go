@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// Due returns customers with a wake-up of model at or before until, oldest first.
+func (s *Store) Due(ctx context.Context, model string, until time.Time, limit int) ([]string, error) {
+	var ids []string
+	err := each(ctx, s.read, `SELECT customer_id FROM stages WHERE model = $1 AND wakes_at IS NOT NULL AND wakes_at <= $2 ORDER BY wakes_at, customer_id LIMIT $3`,
+		[]any{model, micros(until), limit}, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			if len(ids) == 0 || ids[len(ids)-1] != id {
+				ids = append(ids, id)
+			}
+			return err
+		})
+	return ids, err
+}
+
+// NextWake returns the earliest wake-up of any model, or zero.
+func (s *Store) NextWake(ctx context.Context) (time.Time, error) {
+	// One seek per model instead of a scan of all wake-ups.
+	var next sql.NullInt64
+	err := one(ctx, s.read, `WITH RECURSIVE m(model) AS (
+			SELECT min(model) FROM stages WHERE wakes_at IS NOT NULL
+			UNION ALL SELECT (SELECT min(s.model) FROM stages s WHERE s.wakes_at IS NOT NULL AND s.model > m.model) FROM m WHERE m.model IS NOT NULL)
+		SELECT min((SELECT min(s.wakes_at) FROM stages s WHERE s.model = m.model AND s.wakes_at IS NOT NULL)) FROM m WHERE m.model IS NOT NULL`, nil, &next)
+	if err != nil || !next.Valid {
+		return time.Time{}, err
+	}
+	return at(next.Int64), nil
+}
+
+// SaveHorizons publishes the rows; none of them ever moves At back.
+func (s *Store) SaveHorizons(ctx context.Context, rows []hub.Horizon) error {
+	lists := make([][]any, len(rows))
+	for i := range rows {
+		lists[i] = []any{rows[i].Connection, micros(rows[i].At), micros(rows[i].Hold), micros(rows[i].ComputedAt)}
+	}
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		_, err := q.many(ctx, `INSERT INTO horizons (connection, at, hold, computed_at) VALUES ($1, $2, $3, $4)
+			ON CONFLICT (connection) DO UPDATE SET at = CASE WHEN horizons.at > excluded.at THEN horizons.at ELSE excluded.at END,
+			hold = excluded.hold, computed_at = excluded.computed_at`, lists)
+		return err
+	})
+}
+
+// OpenGaps returns, per connection, the start of its oldest open intake gap.
+func (s *Store) OpenGaps(ctx context.Context) (map[string]time.Time, error) {
+	return s.times(ctx, "SELECT connection, min(start) FROM gaps GROUP BY connection")
+}
+
+// times runs a query of (name, time) rows.
+func (s *Store) times(ctx context.Context, query string) (map[string]time.Time, error) {
+	found := map[string]time.Time{}
+	err := each(ctx, s.read, query, nil, func(scan func(...any) error) error {
+		var name string
+		var when int64
+		err := scan(&name, &when)
+		found[name] = at(when)
+		return err
+	})
+	return found, err
+}
+
+// OpenGap records that connection may have missed webhooks since start; an older open one stays.
+func (s *Store) OpenGap(ctx context.Context, connection string, start time.Time) error {
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		_, err := q.exec(ctx, `INSERT INTO gaps (connection, start, opened_at) VALUES ($1, $2, $3)
+			ON CONFLICT (connection, start) DO UPDATE SET opened_at = excluded.opened_at`, connection, micros(start), micros(s.now()))
+		return err
+	})
+}
+
+// CloseGaps closes gaps of connection that were opened at or before opened (wire time).
+func (s *Store) CloseGaps(ctx context.Context, connection string, opened time.Time) error {
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		_, err := q.exec(ctx, "DELETE FROM gaps WHERE connection = $1 AND opened_at <= $2", connection, micros(opened))
+		return err
+	})
+}
+
+// Lease takes or renews the named singleton duty for holder until now+ttl; false means somebody else has it. A ttl of zero or less gives it up.
+func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
+	var held bool
+	err := s.write(ctx, func(ctx context.Context, q querier) error {
+		now := s.now()
+		n, err := q.exec(ctx, `INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3)
+			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE leases.holder = excluded.holder OR leases.until <= $4`,
+			name, holder, micros(now.Add(ttl)), micros(now))
+		held = n > 0
+		return err
+	})
+	return held, err
+}
+
+// Cursors returns how far each partition has been applied.
+func (s *Store) Cursors(ctx context.Context) ([]hub.Cursor, error) {
+	var all []hub.Cursor
+	err := each(ctx, s.read, "SELECT incarnation, partition_no, seq FROM cursors ORDER BY incarnation, partition_no", nil, func(scan func(...any) error) error {
+		var c hub.Cursor
+		var seq int64
+		err := scan(&c.Incarnation, &c.Partition, &seq)
+		c.Seq = uint64(seq)
+		all = append(all, c)
+		return err
+	})
+	return all, err
+}
+
+// Setting returns a small durable value by key, "" where there is none.
+func (s *Store) Setting(ctx context.Context, key string) (string, error) {
+	var value string
+	err := one(ctx, s.read, "SELECT value FROM settings WHERE key = $1", []any{key}, &value)
+	if errors.Is(err, hub.ErrNotFound) {
+		return "", nil
+	}
+	return value, err
+}
+
+// SaveSetting saves a small durable value; "" removes it.
+func (s *Store) SaveSetting(ctx context.Context, key, value string) error {
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		if value == "" {
+			_, err := q.exec(ctx, "DELETE FROM settings WHERE key = $1", key)
+			return err
+		}
+		_, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
+		return err
+	})
+}
+
+// FixSetting stores value if the key is absent and returns what is stored: for what is fixed at install.
+func (s *Store) FixSetting(ctx context.Context, key, value string) (string, error) {
+	var stored string
+	err := s.write(ctx, func(ctx context.Context, q querier) error {
+		if _, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING", key, value); err != nil {
+			return err
+		}
+		return one(ctx, q, "SELECT value FROM settings WHERE key = $1", []any{key}, &stored)
+	})
+	return stored, err
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+func byProfileID(a, b hub.ProfileRecord) int { return cmp.Compare(a.ID, b.ID) }
+
+// pinSubjects are the ids whose pins belong to a customer: her own and those of her deals.
+func pinSubjects(c *hub.CustomerRecord) []string {
+	ids := []string{c.ID}
+	for i := range c.Stages {
+		if id := c.Stages[i].Subject.ID; !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// saveMerge moves what points at m.From to m.Into. Stages and transitions of From stay as its history, but nothing of it wakes any more.
+// Both customers are locked.
+func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) error {
+	if _, err := q.exec(ctx, "INSERT INTO merges (from_id, into_id, at, decided_at, reason, event_id, sequence) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		m.From, m.Into, micros(m.At), micros(m.DecidedAt), m.Reason, m.EventID, m.Sequence); err != nil {
+		return err
+	}
+	for _, update := range []string{
+		// Customers merged into From earlier follow, so that chains stay short.
+		"UPDATE customers SET merged_into = $1 WHERE merged_into <> '' AND merged_into = $2",
+		"UPDATE customers SET merged_into = $1 WHERE id = $2",
+		"UPDATE identifiers SET customer_id = $1 WHERE customer_id = $2",
+		"UPDATE profiles SET customer_id = $1 WHERE customer_id = $2",
+		"UPDATE deliveries SET customer_id = $1 WHERE customer_id = $2",
+	} {
+		if _, err := q.exec(ctx, update, m.Into, m.From); err != nil {
+			return err
+		}
+	}
+	if _, err := q.exec(ctx, "UPDATE stages SET wakes_at = NULL WHERE customer_id = $1 AND wakes_at IS NOT NULL", m.From); err != nil {
+		return err
+	}
+	if err := mergePins(ctx, q, m); err != nil {
+		return err
+	}
+	return mergeDesired(ctx, q, m, now)
+}
+
+// mergePins gives the survivor the later pin of each model.
+func mergePins(ctx context.Context, q querier, m *hub.Merge) error {
+	if _, err := q.exec(ctx, `INSERT INTO pins (subject_kind, subject_id, model, stage, who, why, at, until)
+		SELECT subject_kind, $1, model, stage, who, why, at, until FROM pins WHERE subject_id = $2
+		ON CONFLICT (subject_id, model, subject_kind) DO UPDATE SET stage = excluded.stage, who = excluded.who, why = excluded.why, at = excluded.at, until = excluded.until
+		WHERE pins.at < excluded.at`, m.Into, m.From); err != nil {
+		return err
+	}
+	_, err := q.exec(ctx, "DELETE FROM pins WHERE subject_id = $1", m.From)
+	return err
+}
+
+// mergeDesired moves desired state to the survivor's slots. Where the survivor has a row for the same field, hers stays, the other's goes
+// and its open deliveries are superseded.
+func mergeDesired(ctx context.Context, q querier, m *hub.Merge, now time.Time) error {
+	var moving []hub.Desired
+	err := each(ctx, q, "SELECT "+desiredColumns+" FROM desired WHERE customer_id = $1 ORDER BY slot"+q.locking(), []any{m.From}, func(scan func(...any) error) error {
+		d, err := scanDesired(scan)
+		moving = append(moving, d)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range moving {
+		d := &moving[i]
+		slot := hub.SlotID(d.Destination, m.Into, d.Field)
+		var kept string
+		err := one(ctx, q, "SELECT slot FROM desired WHERE customer_id = $1 AND destination = $2 AND field = $3", []any{m.Into, d.Destination, d.Field}, &kept)
+		switch {
+		case errors.Is(err, hub.ErrNotFound):
+			if _, err := q.exec(ctx, "UPDATE desired SET slot = $1, customer_id = $2 WHERE slot = $3", slot, m.Into, d.Slot); err != nil {
+				return err
+			}
+			if _, err := q.exec(ctx, "UPDATE deliveries SET slot = $1 WHERE customer_id = $2 AND slot = $3", slot, m.Into, d.Slot); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			if _, err := q.exec(ctx, "DELETE FROM desired WHERE slot = $1", d.Slot); err != nil {
+				return err
+			}
+			// One being sent is finished by its worker; its slot is gone, so nothing follows it.
+			if _, err := q.exec(ctx, "UPDATE deliveries SET state = 'superseded' WHERE customer_id = $1 AND slot = $2 AND state IN ('held', 'due', 'retrying', 'parked')",
+				m.Into, d.Slot); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// rows is a result to walk through; Close may be called twice.
+type rows interface {
+	Next() bool
+	Scan(dest ...any) error
+	Err() error
+	Close() error
+}
+
+// querier runs statements inside a transaction. Arguments are string, []byte, int, int64, bool (kept as 0 and 1) and nil;
+// destinations are *string, *[]byte, *int, *int64, *bool and *sql.NullInt64.
+type querier interface {
+	exec(ctx context.Context, query string, args ...any) (changed int64, err error)
+	query(ctx context.Context, query string, args ...any) (rows, error)
+	// many runs one statement for each list of arguments, in one round trip, and returns how many rows each changed.
+	many(ctx context.Context, query string, lists [][]any) ([]int64, error)
+	// locking is what a SELECT ends with to lock its rows: "" on SQLite.
+	locking() string
+	// skipping is locking, but leaves out rows that somebody else has locked.
+	skipping() string
+}
+
+// database is one of the two: how transactions are run on it.
+type database interface {
+	apply(ctx context.Context, fn func(context.Context, hub.Tx) error) error
+	write(ctx context.Context, fn func(context.Context, querier) error) error
+	// exclusive runs fn under a connection's lock with its sealed token and saves what it returns.
+	exclusive(ctx context.Context, connection string, fn func(sealed []byte) ([]byte, error), now int64) error
+	close() error
+}
+
+// each calls scan for every row of a query.
+func each(ctx context.Context, q querier, query string, args []any, scan func(scan func(...any) error) error) error {
+	r, err := q.query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for r.Next() {
+		if err := scan(r.Scan); err != nil {
+			return err
+		}
+	}
+	if err := r.Err(); err != nil {
+		return err
+	}
+	return r.Close()
+}
+
+// one scans the only row of a query and wraps hub.ErrNotFound where there is none.
+func one(ctx context.Context, q querier, query string, args []any, dest ...any) error {
+	found := false
+	err := each(ctx, q, query, args, func(scan func(...any) error) error {
+		found = true
+		return scan(dest...)
+	})
+	if err == nil && !found {
+		return hub.ErrNotFound
+	}
+	return err
+}
+
+// reader is the querier over the reading connections; it never writes.
+type reader struct {
+	db   *sql.DB
+	fail func(error) error
+}
+
+func (r reader) exec(context.Context, string, ...any) (int64, error) {
+	return 0, errors.New("store: a reader does not write")
+}
+
+func (r reader) many(context.Context, string, [][]any) ([]int64, error) {
+	return nil, errors.New("store: a reader does not write")
+}
+
+func (r reader) query(ctx context.Context, query string, args ...any) (rows, error) {
+	for i := range args {
+		if b, ok := args[i].(bool); ok {
+			args[i] = bit(b)
+		}
+	}
+	result, err := r.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, r.fail(err)
+	}
+	return &readRows{Rows: result, fail: r.fail}, nil
+}
+
+func (r reader) locking() string  { return "" }
+func (r reader) skipping() string { return "" }
+
+type readRows struct {
+	*sql.Rows
+	fail func(error) error
+}
+
+func (r *readRows) Err() error { return r.fail(r.Rows.Err()) }
+
+// placeholders returns "$from, …" for n arguments.
+func placeholders(from, n int) string {
+	buf := make([]byte, 0, 5*n)
+	for i := range n {
+		if i > 0 {
+			buf = append(buf, ", "...)
+		}
+		buf = fmt.Appendf(buf, "$%d", from+i)
+	}
+	return string(buf)
+}
+
+// texts makes arguments of strings.
+func texts(list []string) []any {
+	args := make([]any, len(list))
+	for i := range list {
+		args[i] = list[i]
+	}
+	return args
+}
+
+// chunks calls fn with at most size of list at a time.
+func chunks[T any](list []T, size int, fn func([]T) error) error {
+	for len(list) > 0 {
+		n := min(size, len(list))
+		if err := fn(list[:n]); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// pruneBatch is how many rows one transaction deletes, so that pruning never holds up the writer for long.
+const pruneBatch = 1000
+
+// prune runs a DELETE with a limit until it finds nothing more and returns how many rows went.
+func (s *Store) prune(ctx context.Context, query string, args ...any) (int64, error) {
+	var total int64
+	for {
+		var n int64
+		err := s.write(ctx, func(ctx context.Context, q querier) (err error) {
+			n, err = q.exec(ctx, query, append(slices.Clone(args), pruneBatch)...)
+			return err
+		})
+		total += n
+		if err != nil || n == 0 {
+			return total, err
+		}
+	}
+}
+
+// PruneAttempts deletes attempts before then. The newest attempt of each delivery stays in its row.
+func (s *Store) PruneAttempts(ctx context.Context, before time.Time) (int64, error) {
+	// Rows lie in the order of their making, so those to go are the first ones.
+	return s.prune(ctx, "DELETE FROM attempts WHERE no IN (SELECT no FROM (SELECT no, at FROM attempts ORDER BY no LIMIT $2) old WHERE at < $1)", micros(before))
+}
+
+// PruneRejected deletes rejected requests before then, and all but the newest keep.
+func (s *Store) PruneRejected(ctx context.Context, keep int, before time.Time) (int64, error) {
+	old, err := s.prune(ctx, "DELETE FROM rejected WHERE no IN (SELECT no FROM rejected WHERE at < $1 ORDER BY no LIMIT $2)", micros(before))
+	if err != nil {
+		return old, err
+	}
+	over, err := s.prune(ctx, `DELETE FROM rejected WHERE no IN (SELECT no FROM rejected
+		WHERE no <= coalesce((SELECT no FROM rejected ORDER BY no DESC LIMIT 1 OFFSET $1), 0) ORDER BY no LIMIT $2)`, keep)
+	return old + over, err
+}
+
+// PruneFeed deletes published outbox rows that were published before then. Positions are never given twice.
+func (s *Store) PruneFeed(ctx context.Context, before time.Time) (int64, error) {
+	err := s.write(ctx, func(ctx context.Context, q querier) error {
+		// The next position must stay above the deleted ones.
+		var last sql.NullInt64
+		if err := one(ctx, q, "SELECT max(position) FROM outbox WHERE position IS NOT NULL", nil, &last); err != nil || !last.Valid {
+			return err
+		}
+		_, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ('feed.floor', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value", strconv.FormatInt(last.Int64, 10))
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return s.prune(ctx, `DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE position IS NOT NULL ORDER BY position LIMIT $2) old
+		WHERE published_at < $1)`, micros(before))
+}
+
+// Pending is what still waits: for quiescence checks and metrics.
+type Pending struct {
+	DeliveriesDue  int64 // due at or before now
+	DeliveriesOpen int64 // due, sending or retrying, whenever due
+	Hydrations     int64 // not dead
+	Outbox         int64 // not published
+	Dead           int64 // dead letters
+	OldestDue      time.Time
+}
+
+// Pending counts what waits at now.
+func (s *Store) Pending(ctx context.Context, now time.Time) (Pending, error) {
+	var p Pending
+	var oldest sql.NullInt64
+	err := one(ctx, s.read, `SELECT (SELECT count(*) FROM deliveries WHERE state IN `+claimable+` AND due_at <= $1),
+		(SELECT min(due_at) FROM deliveries WHERE state IN `+claimable+` AND due_at <= $1),
+		(SELECT count(*) FROM deliveries WHERE state IN `+claimable+`),
+		(SELECT count(*) FROM hydrations WHERE state <> 'dead'),
+		(SELECT count(*) FROM outbox WHERE position IS NULL),
+		(SELECT count(*) FROM dead_letters)`, []any{micros(now)}, &p.DeliveriesDue, &oldest, &p.DeliveriesOpen, &p.Hydrations, &p.Outbox, &p.Dead)
+	if oldest.Valid {
+		p.OldestDue = at(oldest.Int64)
+	}
+	return p, err
+}
+
+func sortInts(list []int64) { slices.Sort(list) }
+
+func parseInt(s string) int64 {
+	n, _ := strconv.ParseInt(s, 10, 64)
+	return n
+}

@@ -1,0 +1,170 @@
+package store
+
+import "github.com/stagewire/stagewire/internal/hub"
+
+// The statements of Save that every event runs. A row that was loaded is updated without naming the columns of its
+// indexes that stay as they are: SQLite rewrites the entry of every index whose column is named.
+
+func (t *sqliteTx) saveCustomers(c *hub.Changes) error {
+	for _, r := range c.Customers {
+		var b binder
+		if t.people[r.ID] && r.MergedInto == "" {
+			b = t.prepare(`UPDATE customers SET sequence = $1, first_event_at = $2, decided_at = $3, updated_at = $4, name = $5, email = $6, tags = $7, previous = $8
+				WHERE id = $9`)
+			b.int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.UpdatedAt).text(r.Name).text(r.Email).
+				encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).text(r.ID)
+		} else {
+			b = t.prepare(upsertCustomer)
+			b.text(r.ID).text(string(r.Kind)).int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.CreatedAt).time(r.UpdatedAt).text(r.MergedInto).
+				text(r.Name).text(r.Email).encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous))
+		}
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const upsertCustomer = "INSERT INTO customers (" + customerColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, first_event_at = excluded.first_event_at, decided_at = excluded.decided_at,
+	updated_at = excluded.updated_at, merged_into = excluded.merged_into, name = excluded.name, email = excluded.email, tags = excluded.tags, previous = excluded.previous`
+
+func (t *sqliteTx) saveProfiles(c *hub.Changes) error {
+	for i := range c.Profiles {
+		r := &c.Profiles[i]
+		facts := r.Facts
+		if facts == nil {
+			facts = []byte{}
+		}
+		var b binder
+		if owner, loaded := t.profiles[r.ID]; loaded && owner == r.CustomerID {
+			b = t.prepare("UPDATE profiles SET joined_into = $1, identifiers = $2, facts = $3 WHERE id = $4")
+			b.text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts).text(r.ID)
+		} else {
+			b = t.prepare(`INSERT INTO profiles (id, customer_id, connection, key, joined_into, identifiers, facts) VALUES ($1, $2, $3, $4, $5, $6, $7)
+				ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, joined_into = excluded.joined_into, identifiers = excluded.identifiers, facts = excluded.facts`)
+			b.text(r.ID).text(r.CustomerID).text(r.Connection).text(r.Key).text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts)
+			t.profiles[r.ID] = r.CustomerID
+		}
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sqliteTx) saveIdentifiers(c *hub.Changes) error {
+	for i := range c.Identifiers {
+		r := &c.Identifiers[i]
+		b := t.prepare(`INSERT INTO identifiers (hash, kind, connection, value, flags, customer_id, profile_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (hash) DO UPDATE SET flags = excluded.flags, customer_id = excluded.customer_id, profile_id = excluded.profile_id`)
+		b.bytes(identifierHash(&r.Identifier)).text(r.Kind).text(r.Connection).text(r.Value).int(identifierFlags(&r.Identifier)).text(r.CustomerID).text(r.ProfileID)
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sqliteTx) saveStages(c *hub.Changes) error {
+	for i := range c.Stages {
+		r := &c.Stages[i]
+		key := stageKey{r.CustomerID, r.Subject, r.Model}
+		old, loaded := t.stages[key]
+		same := loaded && old.stage == r.Stage && old.since.Equal(r.Since)
+		var b binder
+		switch {
+		case same && old.wakes.Equal(r.WakesAt):
+			b = t.prepare(`UPDATE stages SET version = $1, decided_by = $2, decided_at = $3, path = $4
+				WHERE customer_id = $5 AND subject_kind = $6 AND subject_id = $7 AND model = $8`)
+			b.int(int64(r.Version)).text(r.By).time(r.DecidedAt).bytes(r.Path)
+			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+		case same:
+			b = t.prepare(`UPDATE stages SET version = $1, decided_by = $2, decided_at = $3, path = $4, wakes_at = $5
+				WHERE customer_id = $6 AND subject_kind = $7 AND subject_id = $8 AND model = $9`)
+			b.int(int64(r.Version)).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt)
+			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+		default:
+			b = t.prepare(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+				ON CONFLICT (customer_id, subject_kind, subject_id, model) DO UPDATE SET version = excluded.version, stage = excluded.stage, since = excluded.since,
+				decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`)
+			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path)
+		}
+		if err := b.run(); err != nil {
+			return err
+		}
+		t.stages[key] = placed{r.Stage, r.Since, r.WakesAt}
+	}
+	return nil
+}
+
+func (t *sqliteTx) saveLedger(c *hub.Changes) error {
+	for i := range c.Ledger {
+		r := &c.Ledger[i]
+		if there, asked := t.asked[r.ID]; there || !asked {
+			b := t.prepare("UPDATE events SET known_until = $1 WHERE id = $2 AND known_until IS NULL")
+			b.int(r.KnownFrom).text(r.ID)
+			if err := b.run(); err != nil {
+				return err
+			}
+		}
+		t.asked[r.ID] = true
+		t.enc = encoder{buf: t.enc.buf[:0]}
+		t.enc.event(&r.Event)
+		b := t.prepare(`INSERT INTO events (id, activation, fetch_no, profile_id, customer_id, occurred_at, known_from, withdrawn, body)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`)
+		b.text(r.ID).int(r.Version.Activation).int(r.Version.Fetch).text(r.ProfileID).text(r.CustomerID).time(r.OccurredAt).int(r.KnownFrom).
+			int(bit(r.Withdrawn)).encoded(string(t.enc.buf), t.enc.err)
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sqliteTx) saveTransitions(c *hub.Changes) error {
+	for i := range c.Transitions {
+		r := &c.Transitions[i]
+		b := t.prepare("INSERT INTO transitions (" + transitionColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)")
+		b.text(r.ID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.CustomerID).text(r.Model).int(int64(r.Version)).text(r.From).text(r.To).
+			time(r.At).time(r.DecidedAt).int(r.Sequence).text(r.Cause.Type).text(r.Cause.ID).int(int64(r.Rule)).int(bit(r.Passing)).text(r.Why)
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const transitionColumns = "id, subject_kind, subject_id, customer_id, model, version, from_stage, to_stage, at, decided_at, sequence, cause_type, cause_id, rule, passing, why"
+
+func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
+	for i := range c.Deliveries {
+		r := &c.Deliveries[i]
+		b := t.prepare(insertDelivery)
+		b.text(r.ID).text(r.Destination).text(r.Action).text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.State).time(r.DueAt).
+			int(int64(r.Attempts)).time(r.CreatedAt).text(r.Slot).text(r.Key).encoded(encodeValues(r.Params)).bytes(r.Body).text(r.Reference).time(r.SentAt).
+			int(bit(r.Uncertain)).text(r.ExternalID).encoded(encodeCause(&r.Cause)).encoded(encodeAttempt(r.Last)).int(r.Claim)
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sqliteTx) saveOutbox(c *hub.Changes) error {
+	for i := range c.Outbox {
+		r := &c.Outbox[i]
+		body := r.Body
+		if body == nil {
+			body = []byte{}
+		}
+		b := t.prepare("INSERT INTO outbox (id, kind, subject, customer_id, body, created_at, published_at) VALUES ($1, $2, $3, $4, $5, $6, 0)")
+		b.text(r.ID).text(r.Kind).text(r.Subject).text(r.CustomerID).bytes(body).time(r.CreatedAt)
+		if err := b.run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+const (
+	// turnRecords and turnTime bound one commit: what came in meanwhile waits for the next.
+	turnRecords = 256
+	turnTime    = 50 * time.Millisecond
+	// checkpointEvery is how often the log is copied into the database, off the writer.
+	checkpointEvery = 2 * time.Second
+	// logCap is the size in bytes above which the writer itself finishes the checkpoint, so that the log starts over. Under
+	// constant load the passive one never quite catches up.
+	logCap   = 64 << 20
+	pageSize = 4096
+)
+
+// writer owns the only connection that writes. Everything else hands it closures.
+type writer struct {
+	conn *sqlite.Conn // used by loop alone
+	side *sqlite.Conn // used by checkpoint alone
+	log  *slog.Logger
+	jobs chan *job
+	quit chan struct{}
+	wait sync.WaitGroup
+
+	tokens keyLocks
+	tx     sqliteTx
+	weight int // records written in this turn
+}
+
+// job is a closure on its way through the writer.
+type job struct {
+	ctx      context.Context
+	run      func() error
+	bare     bool // runs outside of any transaction
+	err      error
+	panicked any
+	done     chan struct{}
+}
+
+func newWriter(conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
+	w := &writer{conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{})}
+	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w}
+	w.wait.Add(2)
+	go w.loop()
+	go w.checkpoint()
+	return w
+}
+
+func (w *writer) close() error {
+	close(w.quit)
+	w.wait.Wait()
+	// The last connection to close copies the rest of the log.
+	return errors.Join(w.side.Close(), w.conn.Close())
+}
+
+func (w *writer) apply(ctx context.Context, fn func(context.Context, hub.Tx) error) error {
+	return w.do(ctx, func() error {
+		w.tx.begin()
+		return fn(ctx, &w.tx)
+	})
+}
+
+func (w *writer) write(ctx context.Context, fn func(context.Context, querier) error) error {
+	return w.do(ctx, func() error { return fn(ctx, &w.tx.sqliteQuerier) })
+}
+
+// do hands run to the writer and returns after the commit that holds it. Once begun it is waited for, whatever ctx says:
+// whether it was committed must not stay unknown.
+func (w *writer) do(ctx context.Context, run func() error) error {
+	return w.submit(&job{ctx: ctx, run: run, done: make(chan struct{})})
+}
+
+func (w *writer) submit(j *job) error {
+	select {
+	case <-w.quit: // asked first, so that a closed store never takes more
+		return errClosed
+	default:
+	}
+	select {
+	case w.jobs <- j:
+	case <-w.quit:
+		return errClosed
+	case <-j.ctx.Done():
+		return context.Cause(j.ctx)
+	}
+	<-j.done
+	if j.panicked != nil {
+		panic(j.panicked)
+	}
+	return j.err
+}
+
+func (w *writer) loop() {
+	defer w.wait.Done()
+	var group []*job
+	for {
+		select {
+		case j := <-w.jobs:
+			group = w.turn(j, group[:0])
+			clear(group)
+		case <-w.quit:
+			return
+		}
+	}
+}
+
+// turn runs first and whatever else waits, commits them together and answers all.
+func (w *writer) turn(first *job, group []*job) []*job {
+	if first.bare {
+		first.err = first.run()
+		close(first.done)
+		return group
+	}
+	group = append(group, first)
+	start := time.Now()
+	w.weight = 0
+	err := w.statement("BEGIN IMMEDIATE")
+	if err == nil {
+		err = w.fill(&group, start)
+	}
+	if err == nil {
+		err = w.statement("COMMIT")
+	}
+	if err != nil {
+		if !w.conn.AutocommitEnabled() {
+			if back := w.statement("ROLLBACK"); back != nil {
+				w.log.Error("roll back", "error", back)
+			}
+		}
+		for _, j := range group {
+			if j.err == nil && j.panicked == nil {
+				j.err = err
+			}
+		}
+	}
+	for _, j := range group {
+		close(j.done)
+	}
+	return group
+}
+
+// fill runs jobs until the turn is full or nobody waits. An error means that the transaction is lost.
+func (w *writer) fill(group *[]*job, start time.Time) error {
+	for i := 0; ; i++ {
+		j := (*group)[i]
+		lost, err := w.one(j, i == 0)
+		if err != nil {
+			return err
+		}
+		if lost {
+			// The first job has no savepoint of its own: nothing was written before it, so a new transaction does as well.
+			if err := w.statement("BEGIN IMMEDIATE"); err != nil {
+				return err
+			}
+		}
+		if w.weight >= turnRecords || time.Since(start) >= turnTime {
+			return nil
+		}
+		select {
+		case next := <-w.jobs:
+			if next.bare {
+				go func() { next.err = w.again(next); close(next.done) }()
+				return nil
+			}
+			*group = append(*group, next)
+		default:
+			return nil
+		}
+	}
+}
+
+// again submits a copy of a job that came at the wrong time.
+func (w *writer) again(j *job) error {
+	return w.submit(&job{ctx: j.ctx, run: j.run, bare: true, done: make(chan struct{})})
+}
+
+// one runs a job, again after a conflict, and undoes a failed one. It reports whether the transaction ended by that.
+func (w *writer) one(j *job, first bool) (ended bool, err error) {
+	if j.err = context.Cause(j.ctx); j.err != nil {
+		return false, nil
+	}
+	for try := 1; ; try++ {
+		if !first {
+			if err := w.statement("SAVEPOINT job"); err != nil {
+				return false, err
+			}
+		}
+		w.call(j)
+		if w.conn.AutocommitEnabled() {
+			// SQLite rolled everything back by itself (disk full, I/O error).
+			return false, fmt.Errorf("store: transaction lost: %w: %w", errors.Join(j.err), hub.ErrTransient)
+		}
+		switch {
+		case j.err == nil && j.panicked == nil:
+			if !first {
+				return false, w.statement("RELEASE job")
+			}
+			return false, nil
+		case first:
+			if err := w.statement("ROLLBACK"); err != nil {
+				return false, err
+			}
+		default:
+			if err := w.statement("ROLLBACK TO job"); err != nil {
+				return false, err
+			}
+			if err := w.statement("RELEASE job"); err != nil {
+				return false, err
+			}
+		}
+		if j.panicked != nil || !errors.Is(j.err, hub.ErrConflict) || try == maxRepeats {
+			return first, nil
+		}
+		if first {
+			if err := w.statement("BEGIN IMMEDIATE"); err != nil {
+				return false, err
+			}
+		}
+	}
+}
+
+// call runs the closure; a panic belongs to the caller, not to the writer.
+func (w *writer) call(j *job) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.panicked = p
+		}
+	}()
+	j.err = j.run()
+}
+
+func (w *writer) statement(text string) error {
+	_, err := w.tx.exec(context.Background(), text)
+	return err
+}
+
+// checkpoint copies the log into the database while the writer goes on.
+func (w *writer) checkpoint() {
+	defer w.wait.Done()
+	ticker := time.NewTicker(checkpointEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-w.quit:
+			return
+		}
+		frames, err := passive(w.side)
+		if err != nil {
+			w.log.Error("checkpoint", "error", err)
+			continue
+		}
+		if frames*pageSize > logCap {
+			err := w.submit(&job{ctx: context.Background(), bare: true, done: make(chan struct{}), run: func() error {
+				_, err := passive(w.conn)
+				return err
+			}})
+			if err != nil && !errors.Is(err, errClosed) {
+				w.log.Error("checkpoint on the writer", "error", err)
+			}
+		}
+	}
+}
+
+// passive runs a checkpoint that waits for nobody and returns how many pages the log holds.
+func passive(conn *sqlite.Conn) (frames int64, err error) {
+	q := sqliteQuerier{conn: conn}
+	var busy, done int64
+	err = one(context.Background(), &q, "PRAGMA wal_checkpoint(PASSIVE)", nil, &busy, &frames, &done)
+	return frames, err
+}
