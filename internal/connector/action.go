@@ -1,0 +1,211 @@
+package connector
+
+import (
+	"slices"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// Vocabulary is the names of actions, the same for every vendor (LANGUAGE.md, Actions).
+var Vocabulary = []string{
+	"set_stage", "set_fields", "add_tag", "remove_tag", "add_to_list", "remove_from_list", "upsert_customer",
+	"create_task", "update_task", "complete_task", "assign_owner", "create_note", "open_ticket", "update_ticket", "comment_ticket",
+	"create_deal", "update_deal", "send_message", "notify", "start_campaign", "stop_campaign", "call",
+	"create_coupon", "add_points", "track_event", "identify",
+}
+
+// actionDefaults are shared by all actions of a connector.
+type actionDefaults struct {
+	record          string // kind of identifier that names the customer's record
+	find            *query1
+	outcome         []outcomeRule
+	completesWithin time.Duration
+}
+
+// query1 is a request and the one text looked for in its answer.
+type query1 struct {
+	*requestTemplate
+	outcome []outcomeRule
+	found   *expression
+}
+
+type action struct {
+	name       string
+	noRecord   bool
+	defaults   []string
+	read       *query1
+	lookup     *query1
+	writes     []conditionalChange
+	steps      []step
+	externalID *expression
+	values     []readBack
+	check      *expression
+}
+
+// readBack is a field (its name may be a template) and its value in the last answer.
+type readBack struct {
+	field *template
+	*expression
+}
+
+type conditionalChange struct {
+	when *expression
+	changeMapping
+}
+
+type step struct {
+	when    *expression
+	request *requestTemplate
+	outcome []outcomeRule
+	save    []named
+	creates bool
+}
+
+func (l *loader) actions(a at, c *Connector) {
+	c.common.completesWithin = time.Minute
+	if a.absent() {
+		return
+	}
+	keys := append([]string{"record", "find", "outcome", "completes_within"}, Vocabulary...)
+	o := a.object(keys...)
+	c.common.record = o["record"].text()
+	if _, ok := c.identifiers[c.common.record]; !ok && c.common.record != "" {
+		o["record"].problem(suggest(c.common.record, sortedKeys(c.identifiers)), "%q is not under identifiers", c.common.record)
+	}
+	c.common.outcome = l.outcomes(o["outcome"], &actionEnv{})
+	c.common.completesWithin = o["completes_within"].duration(time.Minute)
+	if f := o["find"]; !f.absent() {
+		c.common.find = l.query1(f, c, "found")
+	}
+	for _, e := range a.entries() {
+		if slices.Contains(Vocabulary, e.key) {
+			c.actions[e.key] = l.action(e.at, c, e.key)
+		}
+	}
+}
+
+func (l *loader) query1(a at, c *Connector, result string) *query1 {
+	o := a.object(append([]string{"outcome", result}, requestKeys...)...)
+	q := &query1{requestTemplate: l.request(o, c, &actionEnv{}), outcome: l.outcomes(o["outcome"], &actionEnv{}), found: o[result].expression(&actionEnv{}, wantsAny)}
+	if q.found == nil {
+		a.problem("", "%s is missing", result)
+	}
+	return q
+}
+
+func (l *loader) action(a at, c *Connector, name string) *action {
+	o := a.object("record", "defaults", "read", "lookup", "writes", "steps", "external_id", "values", "check")
+	act := &action{name: name, noRecord: o["record"].oneOf("needed", "needed", "none") == "none", defaults: o["defaults"].texts()}
+	if !act.noRecord && c.common.record == "" {
+		a.problem("", "say under actions which identifier is the record, or `record: none`")
+	}
+	if !o["read"].absent() {
+		act.read = l.query1(o["read"], c, "present")
+	}
+	if !o["lookup"].absent() {
+		act.lookup = l.query1(o["lookup"], c, "found")
+	}
+	for _, w := range o["writes"].list() {
+		p := w.object("when", "object", "id", "field", "value")
+		ch := conditionalChange{when: p["when"].expression(&actionEnv{}, wantsBool)}
+		ch.changeMapping = *l.changeOf(w, p, &actionEnv{})
+		act.writes = append(act.writes, ch)
+	}
+	for _, s := range o["steps"].list() {
+		p := s.object(append([]string{"when", "outcome", "save", "creates"}, requestKeys...)...)
+		st := step{when: p["when"].expression(&actionEnv{}, wantsBool), request: l.request(p, c, &actionEnv{}), outcome: l.outcomes(p["outcome"], &actionEnv{}), creates: p["creates"].boolean()}
+		for _, e := range p["save"].entries() {
+			if x := e.expression(&actionEnv{}, wantsAny); x != nil {
+				st.save = append(st.save, named{e.key, x})
+			}
+		}
+		act.steps = append(act.steps, st)
+	}
+	if len(act.steps) == 0 {
+		o["steps"].problem("", "an action needs steps")
+	}
+	act.externalID = o["external_id"].expression(&actionEnv{}, wantsAny)
+	for _, e := range o["values"].entries() {
+		if x := e.expression(&actionEnv{}, wantsAny); x != nil {
+			act.values = append(act.values, readBack{l.template(e.keyAt, &actionEnv{}, plainEscape), x})
+		}
+	}
+	act.check = o["check"].expression(&actionEnv{}, wantsBool)
+	return act
+}
+
+// Task is one action for one customer, ready to be performed.
+type Task struct {
+	Action    hub.Action
+	Recipient hub.Recipient
+	// Reference marks what is created, so that it can be looked up before a second create.
+	Reference string
+	// Lookup says that an earlier attempt's outcome is unknown: look up first.
+	Lookup bool
+	// Previous is the value last written; "" for never.
+	Previous string
+	// Mode of a field write: always (default), if_empty, if_ours, never.
+	Mode string
+	// Business is business now, from which due dates are counted.
+	Business time.Time
+}
+
+// env makes what an action's expressions see of in.
+func (c *Connector) actionEnv(in Task, conn *hub.Connection) (*actionEnv, error) {
+	p := in.Action.Params
+	if p == nil {
+		p = map[string]any{}
+	}
+	e := &actionEnv{
+		Settings: c.settingsOf(conn), Action: in.Action.Name, Params: p, Customer: newCustomerEnv(in.Recipient, conn.Name),
+		Previous: in.Previous, Reference: in.Reference, Business: in.Business.UTC().Truncate(hub.Resolution), Saved: map[string]any{},
+		Header: func(...string) string { return "" },
+	}
+	e.Record = in.Recipient.Identifier(c.common.record, conn.Name)
+	e.Field, _ = asText(p["field"])
+	e.Value, _ = asText(p["value"])
+	e.Tag, _ = asText(p["tag"])
+	if e.Tag == "" {
+		e.Tag = e.Value
+	}
+	if e.Fields, _ = p["fields"].(map[string]any); e.Fields == nil {
+		e.Fields = map[string]any{}
+		if e.Field != "" {
+			e.Fields[e.Field] = p["value"]
+		}
+	}
+	var err error
+	e.Due, err = due(p["due"], e.Business)
+	return e, err
+}
+
+// Writes returns the field changes that performing in would make, for the echo journal. It does no I/O: a record that must be
+// found first has no id yet, and gives none.
+func (c *Connector) Writes(in Task, conn *hub.Connection) []hub.FieldChange {
+	act := c.actions[in.Action.Name]
+	if act == nil {
+		return nil
+	}
+	env, err := c.actionEnv(in, conn)
+	if err != nil || env.Record == "" && !act.noRecord {
+		return nil
+	}
+	var out []hub.FieldChange
+	for i := range act.writes {
+		w := &act.writes[i]
+		if ok, err := w.when.holds(env); err != nil || !ok {
+			continue
+		}
+		var ch hub.FieldChange
+		var errs [4]error
+		ch.Object, errs[0] = w.object.string(env)
+		ch.ID, errs[1] = w.id.string(env)
+		ch.Field, errs[2] = w.field.string(env)
+		ch.Value, errs[3] = w.value.string(env)
+		if errs == [4]error{} && ch.ID != "" && ch.Field != "" {
+			out = append(out, ch)
+		}
+	}
+	return out
+}

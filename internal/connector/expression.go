@@ -1,0 +1,295 @@
+package connector
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/vm"
+	"gopkg.in/yaml.v3"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// Bounds of an expression: of its text when compiled, of what it may build when it runs.
+const (
+	maxNodes     = 300
+	memoryBudget = 50_000
+)
+
+// expression is one compiled piece of logic with the place it was written.
+type expression struct {
+	program *vm.Program
+	path    member // set where the whole expression is a chain of members: read without the VM
+	text    string
+	place   Problem // File, Line, Column, Path
+}
+
+// machines keeps VMs for reuse; each is used by one goroutine at a time.
+var machines = sync.Pool{New: func() any { return &vm.VM{MemoryBudget: memoryBudget} }}
+
+// run evaluates x. Errors wrap hub.ErrInvalid and name the place; they never quote values.
+func (x *expression) run(env any) (any, error) {
+	if x.path != nil {
+		if v, ok := x.path(env); ok {
+			return v, nil
+		}
+	}
+	m := machines.Get().(*vm.VM)
+	v, err := m.Run(x.program, env)
+	machines.Put(m)
+	if err != nil {
+		return nil, x.errorf("%s", runtimeMessage(err))
+	}
+	return v, nil
+}
+
+// holds evaluates a condition; nil means true.
+func (x *expression) holds(env any) (bool, error) {
+	if x == nil {
+		return true, nil
+	}
+	v, err := x.run(env)
+	if err != nil {
+		return false, err
+	}
+	b, _ := v.(bool)
+	return b, nil
+}
+
+// string evaluates to text: a string, or an integer's digits. nil is "".
+func (x *expression) string(env any) (string, error) {
+	if x == nil {
+		return "", nil
+	}
+	v, err := x.run(env)
+	if err != nil {
+		return "", err
+	}
+	s, err := asText(v)
+	if err != nil {
+		return "", x.errorf("%s", err)
+	}
+	return s, nil
+}
+
+func (x *expression) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %s: %s: %w", x.place.File, x.place.Line, x.place.Path, fmt.Sprintf(format, args...), hub.ErrInvalid)
+}
+
+// quoted matches what expr quotes of a value in its messages.
+var quoted = regexp.MustCompile(`"[^"]*"`)
+
+// runtimeMessage is the first line of expr's message, without values: those may be personal.
+func runtimeMessage(err error) string {
+	message := err.Error()
+	var fe *file.Error
+	if errors.As(err, &fe) {
+		message = fe.Message
+	}
+	message, _, _ = strings.Cut(message, "\n")
+	return cutText(quoted.ReplaceAllString(message, `"…"`), 200)
+}
+
+// wants is what an expression must give.
+type wants int
+
+const (
+	wantsAny wants = iota
+	wantsBool
+)
+
+// expression compiles the scalar at a against env, a pointer to one of the environments of environment.go.
+func (a at) expression(env any, want wants) *expression {
+	text := a.text()
+	if strings.TrimSpace(text) == "" {
+		if !a.absent() {
+			a.problem("", "an expression is missing")
+		}
+		return nil
+	}
+	return a.compile(text, 0, env, want)
+}
+
+// compile compiles text, which starts offset bytes into the scalar at a.
+func (a at) compile(text string, offset int, env any, want wants) *expression {
+	options := append([]expr.Option{expr.Env(env), expr.MaxNodes(maxNodes)}, functions...)
+	if want == wantsBool {
+		options = append(options, expr.AsBool(), expr.WarnOnAny())
+	}
+	seen := &reader{loader: a.loader}
+	options = append(options, expr.Patch(seen))
+	program, err := expr.Compile(text, options...)
+	if err != nil {
+		a.expressionProblem(err, offset, env)
+		return nil
+	}
+	for _, s := range seen.settings {
+		if _, ok := a.settings[s]; !ok {
+			a.problem(suggest(s, settingNames(a.settings)), "unknown setting %q", s)
+		}
+	}
+	return &expression{program: program, path: memberPath(program.Node(), env), text: text,
+		place: Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path}}
+}
+
+func (a at) expressionProblem(err error, offset int, env any) {
+	p := Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path, Message: err.Error()}
+	var fe *file.Error
+	if errors.As(err, &fe) {
+		p.Message = fe.Message
+		p.Line, p.Column = place(a.node, fe.Line, fe.Column+offset)
+		if name, ok := strings.CutPrefix(fe.Message, "unknown name "); ok {
+			p.Suggestion = suggest(name, environmentNames(env))
+		}
+		if strings.HasPrefix(fe.Message, "expected bool, but got unknown") {
+			p.Suggestion = "compare it, e.g. … == true"
+		}
+	}
+	p.Message, _, _ = strings.Cut(p.Message, "\n")
+	a.problems = append(a.problems, p)
+}
+
+// place finds where line and column (from 0) of a scalar's text stand in the file.
+func place(n *yaml.Node, line, column int) (int, int) {
+	switch n.Style {
+	case yaml.LiteralStyle, yaml.FoldedStyle:
+		return n.Line + line, column + 1
+	case yaml.SingleQuotedStyle, yaml.DoubleQuotedStyle:
+		column++
+	}
+	if line > 1 {
+		return n.Line + line - 1, column + 1
+	}
+	return n.Line, n.Column + column
+}
+
+func environmentNames(env any) []string {
+	var names []string
+	t := reflect.TypeOf(env)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		if tag := f.Tag.Get("expr"); tag != "" && tag != "-" {
+			names = append(names, tag)
+		}
+	}
+	return append(names, functionNames...)
+}
+
+// reader notes, while an expression is compiled, which members of the body it can read. The decoder keeps only those.
+type reader struct {
+	*loader
+	settings []string
+}
+
+// Visit implements ast.Visitor.
+func (r *reader) Visit(n *ast.Node) {
+	switch n := (*n).(type) {
+	case *ast.StringNode:
+		r.names[n.Value] = struct{}{}
+	case *ast.ConstantNode:
+		r.dynamic = r.dynamic || reflect.ValueOf(n.Value).Kind() == reflect.Map
+	case *ast.MemberNode:
+		switch p := n.Property.(type) {
+		case *ast.StringNode:
+			if id, ok := n.Node.(*ast.IdentifierNode); ok && id.Value == "settings" {
+				r.settings = append(r.settings, p.Value)
+			}
+		case *ast.IntegerNode, *ast.UnaryNode:
+		default:
+			if id, ok := n.Node.(*ast.IdentifierNode); !ok || id.Value != "settings" {
+				r.dynamic = true
+			}
+		}
+	case *ast.BinaryNode:
+		if n.Operator == "in" {
+			_, list := n.Right.(*ast.ArrayNode)
+			_, constant := n.Left.(*ast.StringNode)
+			r.dynamic = r.dynamic || !list && !constant
+		}
+	case *ast.BuiltinNode:
+		// map and filter over an object would see its values; over a list they see items, which is what they are for.
+		if slices.Contains([]string{"keys", "values", "toPairs", "toJSON", "get"}, n.Name) {
+			r.dynamic = true
+		}
+	case *ast.CallNode:
+		if id, ok := n.Callee.(*ast.IdentifierNode); ok && slices.Contains([]string{"pairs", "with"}, id.Value) {
+			r.dynamic = true
+		}
+	}
+}
+
+// member reads a chain of members without the VM. It reports false where the VM must decide (and make the error).
+type member func(env any) (any, bool)
+
+// memberPath returns a reader for expressions like item.customer?.id, the bulk of all mappings, else nil.
+func memberPath(n ast.Node, env any) member {
+	var names []string
+	var optional []bool
+	for {
+		switch x := n.(type) {
+		case *ast.ChainNode:
+			if len(names) > 0 {
+				return nil // (a?.b).c fails where a is nil, unlike a?.b.c
+			}
+			n = x.Node
+			continue
+		case *ast.MemberNode:
+			s, ok := x.Property.(*ast.StringNode)
+			if !ok || x.Method {
+				return nil
+			}
+			names = append(names, s.Value)
+			optional = append(optional, x.Optional)
+			n = x.Node
+			continue
+		case *ast.IdentifierNode:
+			if _, ok := env.(rooted); !ok {
+				return nil
+			}
+			root := x.Value
+			if root != "body" && root != "item" && root != "context" {
+				return nil
+			}
+			slices.Reverse(names)
+			slices.Reverse(optional)
+			return func(env any) (any, bool) {
+				v := env.(rooted).root(root)
+				for i, name := range names {
+					m, ok := v.(map[string]any)
+					if !ok {
+						if v == nil && optional[i] {
+							return nil, true
+						}
+						return nil, false
+					}
+					v = m[name]
+				}
+				return v, true
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// rooted is an environment whose trees can be read directly.
+type rooted interface{ root(name string) any }
+
+func settingNames(settings map[string]Setting) []string {
+	names := make([]string, 0, len(settings))
+	for name := range settings {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,405 @@
+package connector
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// Bounds of a decoded body. A vendor's real bodies stay far below all of them.
+const (
+	maxDepth  = 64
+	maxValues = 200_000
+)
+
+// decodeJSON reads one JSON value as expressions see it: objects are map[string]any, lists []any, integers int64,
+// other numbers float64, and a number that neither holds exactly keeps its digits as a string. So ids never pass
+// through a float64.
+//
+// What strangers send is made harmless here, once, for both databases: NUL, invalid UTF-8 and lone surrogates become
+// U+FFFD; of a name given twice in one object the last value wins; deeper than maxDepth or longer than maxValues is ErrInvalid.
+//
+// keep, if not nil, names the members worth keeping: others are checked and skipped, which is most of the work saved on a
+// large order. The result shares memory with one copy of body.
+func decodeJSON(body []byte, keep map[string]struct{}) (any, error) {
+	d := decoder{s: strings.TrimPrefix(string(body), "\uFEFF"), keep: keep}
+	v, err := d.value(0, true)
+	if err != nil {
+		return nil, err
+	}
+	d.space()
+	if d.i < len(d.s) {
+		return nil, d.fail("text follows the value")
+	}
+	return v, nil
+}
+
+type decoder struct {
+	s      string
+	i      int
+	values int
+	keep   map[string]struct{}
+}
+
+func (d *decoder) fail(what string) error {
+	return fmt.Errorf("body is not JSON we take: %s at byte %d: %w", what, d.i, hub.ErrInvalid)
+}
+
+func (d *decoder) space() {
+	for d.i < len(d.s) {
+		switch d.s[d.i] {
+		case ' ', '\n', '\t', '\r':
+			d.i++
+		default:
+			return
+		}
+	}
+}
+
+// value reads one value; with want false it is checked and thrown away.
+func (d *decoder) value(depth int, want bool) (any, error) {
+	if want {
+		if d.values++; d.values > maxValues {
+			return nil, d.fail("more than " + strconv.Itoa(maxValues) + " values")
+		}
+	}
+	d.space()
+	if d.i >= len(d.s) {
+		return nil, d.fail("it ends early")
+	}
+	switch c := d.s[d.i]; c {
+	case '{':
+		return d.object(depth+1, want)
+	case '[':
+		return d.array(depth+1, want)
+	case '"':
+		s, err := d.text(want)
+		if err != nil || !want {
+			return nil, err
+		}
+		return s, nil
+	case 't':
+		return true, d.word("true")
+	case 'f':
+		return false, d.word("false")
+	case 'n':
+		return nil, d.word("null")
+	default:
+		return d.number(want)
+	}
+}
+
+func (d *decoder) word(w string) error {
+	if !strings.HasPrefix(d.s[d.i:], w) {
+		return d.fail("a word is misspelt")
+	}
+	d.i += len(w)
+	return nil
+}
+
+func (d *decoder) object(depth int, want bool) (any, error) {
+	if depth > maxDepth {
+		return nil, d.fail("nested deeper than " + strconv.Itoa(maxDepth))
+	}
+	d.i++
+	var m map[string]any
+	if want {
+		m = make(map[string]any)
+	}
+	d.space()
+	if d.i < len(d.s) && d.s[d.i] == '}' {
+		d.i++
+		return m, nil
+	}
+	for {
+		d.space()
+		if d.i >= len(d.s) || d.s[d.i] != '"' {
+			return nil, d.fail("a name is missing")
+		}
+		key, err := d.text(true)
+		if err != nil {
+			return nil, err
+		}
+		d.space()
+		if d.i >= len(d.s) || d.s[d.i] != ':' {
+			return nil, d.fail("a colon is missing")
+		}
+		d.i++
+		kept := want
+		if kept && d.keep != nil {
+			_, kept = d.keep[key]
+		}
+		v, err := d.value(depth, kept)
+		if err != nil {
+			return nil, err
+		}
+		if kept {
+			m[key] = v
+		}
+		more, err := d.next('}')
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			return m, nil
+		}
+	}
+}
+
+func (d *decoder) array(depth int, want bool) (any, error) {
+	if depth > maxDepth {
+		return nil, d.fail("nested deeper than " + strconv.Itoa(maxDepth))
+	}
+	d.i++
+	list := []any{}
+	d.space()
+	if d.i < len(d.s) && d.s[d.i] == ']' {
+		d.i++
+		return list, nil
+	}
+	for {
+		v, err := d.value(depth, want)
+		if err != nil {
+			return nil, err
+		}
+		if want {
+			list = append(list, v)
+		}
+		more, err := d.next(']')
+		if err != nil {
+			return nil, err
+		}
+		if !more {
+			return list, nil
+		}
+	}
+}
+
+// next reads what stands between two members: a comma or the end.
+func (d *decoder) next(end byte) (more bool, err error) {
+	d.space()
+	if d.i >= len(d.s) {
+		return false, d.fail("it ends early")
+	}
+	switch d.s[d.i] {
+	case ',':
+		d.i++
+		return true, nil
+	case end:
+		d.i++
+		return false, nil
+	}
+	return false, d.fail("a comma is missing")
+}
+
+// text reads a string. The common case, plain ASCII without escapes, is a piece of the body itself.
+func (d *decoder) text(want bool) (string, error) {
+	d.i++
+	start := d.i
+	for d.i < len(d.s) {
+		c := d.s[d.i]
+		switch {
+		case c == '"':
+			s := d.s[start:d.i]
+			d.i++
+			return s, nil
+		case c == '\\' || c >= utf8.RuneSelf:
+			return d.longText(start, want)
+		case c < ' ':
+			return "", d.fail("a control character stands in a string")
+		}
+		d.i++
+	}
+	return "", d.fail("a string does not end")
+}
+
+func (d *decoder) longText(start int, want bool) (string, error) {
+	var b []byte
+	if want {
+		b = append(make([]byte, 0, d.i-start+32), d.s[start:d.i]...)
+	}
+	for d.i < len(d.s) {
+		c := d.s[d.i]
+		switch {
+		case c == '"':
+			d.i++
+			return string(b), nil
+		case c < ' ':
+			return "", d.fail("a control character stands in a string")
+		case c == '\\':
+			r, err := d.escape()
+			if err != nil {
+				return "", err
+			}
+			if want {
+				b = utf8.AppendRune(b, r)
+			}
+		case c < utf8.RuneSelf:
+			if want {
+				b = append(b, c)
+			}
+			d.i++
+		default:
+			r, n := utf8.DecodeRuneInString(d.s[d.i:]) // invalid bytes give U+FFFD, one each
+			if want {
+				b = utf8.AppendRune(b, r)
+			}
+			d.i += n
+		}
+	}
+	return "", d.fail("a string does not end")
+}
+
+// escape reads one escape. NUL and lone surrogates become U+FFFD.
+func (d *decoder) escape() (rune, error) {
+	d.i++
+	if d.i >= len(d.s) {
+		return 0, d.fail("a string does not end")
+	}
+	c := d.s[d.i]
+	d.i++
+	switch c {
+	case '"', '\\', '/':
+		return rune(c), nil
+	case 'b':
+		return '\b', nil
+	case 'f':
+		return '\f', nil
+	case 'n':
+		return '\n', nil
+	case 'r':
+		return '\r', nil
+	case 't':
+		return '\t', nil
+	case 'u':
+		r, err := d.hex4()
+		if err != nil {
+			return 0, err
+		}
+		if utf16.IsSurrogate(r) {
+			back := d.i
+			if strings.HasPrefix(d.s[d.i:], `\u`) {
+				d.i += 2
+				low, err := d.hex4()
+				if err != nil {
+					return 0, err
+				}
+				if pair := utf16.DecodeRune(r, low); pair != utf8.RuneError {
+					return pair, nil
+				}
+				d.i = back // the second is a character of its own
+			}
+			return utf8.RuneError, nil
+		}
+		if r == 0 {
+			return utf8.RuneError, nil
+		}
+		return r, nil
+	}
+	return 0, d.fail("an escape is unknown")
+}
+
+func (d *decoder) hex4() (rune, error) {
+	if d.i+4 > len(d.s) {
+		return 0, d.fail("an escape is cut short")
+	}
+	n, err := strconv.ParseUint(d.s[d.i:d.i+4], 16, 32)
+	if err != nil {
+		return 0, d.fail("an escape is not hexadecimal")
+	}
+	d.i += 4
+	return rune(n), nil
+}
+
+func (d *decoder) number(want bool) (any, error) {
+	start := d.i
+	digits := func() bool {
+		from := d.i
+		for d.i < len(d.s) && d.s[d.i] >= '0' && d.s[d.i] <= '9' {
+			d.i++
+		}
+		return d.i > from
+	}
+	if d.s[d.i] == '-' {
+		d.i++
+	}
+	first := d.i
+	if !digits() {
+		return nil, d.fail("a value is missing")
+	}
+	if d.s[first] == '0' && d.i > first+1 {
+		return nil, d.fail("a number starts with zero")
+	}
+	whole := true
+	if d.i < len(d.s) && d.s[d.i] == '.' {
+		whole = false
+		d.i++
+		if !digits() {
+			return nil, d.fail("a number ends with its point")
+		}
+	}
+	if d.i < len(d.s) && (d.s[d.i] == 'e' || d.s[d.i] == 'E') {
+		whole = false
+		d.i++
+		if d.i < len(d.s) && (d.s[d.i] == '+' || d.s[d.i] == '-') {
+			d.i++
+		}
+		if !digits() {
+			return nil, d.fail("a number ends with its exponent")
+		}
+	}
+	if !want {
+		return nil, nil
+	}
+	return exactNumber(d.s[start:d.i], whole), nil
+}
+
+// exactNumber returns int64 or float64 where it holds the digits exactly, else the digits themselves.
+func exactNumber(text string, whole bool) any {
+	if whole {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return n
+		}
+		return text
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsInf(f, 0) {
+		return text
+	}
+	significant := 0
+	for i := range len(text) {
+		if c := text[i]; c == 'e' || c == 'E' {
+			break
+		} else if c >= '0' && c <= '9' && (significant > 0 || c != '0') {
+			significant++
+		}
+	}
+	if significant > 15 {
+		return text
+	}
+	return f
+}
+
+// cleanText makes text from outside the body (headers, forms, queries) as harmless as decodeJSON does.
+func cleanText(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// cutText returns at most limit bytes of s, ending at a character's end.
+func cutText(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return strings.Clone(s[:limit]) // do not hold on to a megabyte for its first page
+}
