@@ -1,0 +1,205 @@
+package fact
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// Facts is a customer's view: the entries of all profiles in (at, id) order, and what is derived from them. It is
+// made by [Union], does not change when a profile does, and derives lazily: not safe for concurrent use.
+type Facts struct {
+	entries []*Entry
+	kinds   []kindIndex // sorted by kind
+	sets    []setIndex  // merged lists of several kinds, by the set's name
+	objects [6][]*Object
+	folded  [6]bool
+	byID    [6]map[objectKey]*Object
+	paid    []*Entry // see Standing
+	hasPaid bool
+	traits  map[string]Trait
+}
+
+type kindIndex struct {
+	kind    string
+	entries []*Entry
+}
+
+type setIndex struct {
+	name    string
+	entries []*Entry
+}
+
+// Union returns the facts of a customer who has these profiles. Nil profiles are skipped. Where two profiles hold
+// an event of the same id and instant, it counts once.
+func Union(profiles ...*Profile) *Facts {
+	var entries []*Entry
+	total, used := 0, 0
+	for _, p := range profiles {
+		if p != nil && len(p.entries) > 0 {
+			total += len(p.entries)
+			used++
+		}
+	}
+	entries = make([]*Entry, 0, total)
+	for _, p := range profiles {
+		if p != nil {
+			entries = append(entries, p.entries...)
+		}
+	}
+	if used > 1 {
+		slices.SortStableFunc(entries, compare)
+		entries = slices.CompactFunc(entries, func(a, b *Entry) bool { return a.at == b.at && a.ID == b.ID })
+	}
+	return index(entries)
+}
+
+// index groups entries by kind without disturbing their order.
+func index(entries []*Entry) *Facts {
+	f := &Facts{entries: entries}
+	counts := make([]int, 0, 8)
+	f.kinds = make([]kindIndex, 0, 8)
+	for _, e := range entries {
+		i, ok := f.search(e.Kind)
+		if !ok {
+			f.kinds = slices.Insert(f.kinds, i, kindIndex{kind: e.Kind})
+			counts = slices.Insert(counts, i, 0)
+		}
+		counts[i]++
+	}
+	block := make([]*Entry, len(entries))
+	for i, n := range counts {
+		f.kinds[i].entries, block = block[0:0:n], block[n:]
+	}
+	for _, e := range entries {
+		i, _ := f.search(e.Kind)
+		f.kinds[i].entries = append(f.kinds[i].entries, e)
+	}
+	return f
+}
+
+func (f *Facts) search(kind string) (int, bool) {
+	for i := range f.kinds {
+		if f.kinds[i].kind >= kind {
+			return i, f.kinds[i].kind == kind
+		}
+	}
+	return len(f.kinds), false
+}
+
+// Entries returns all entries in (at, id) order. Do not change the slice.
+func (f *Facts) Entries() []*Entry { return f.entries }
+
+// Kind returns the entries of one kind. Do not change the slice.
+func (f *Facts) Kind(kind string) []*Entry {
+	if i, ok := f.search(kind); ok {
+		return f.kinds[i].entries
+	}
+	return nil
+}
+
+// Set returns the entries of several kinds in (at, id) order; name identifies the set and is what it is remembered by.
+func (f *Facts) Set(name string, kinds []string) []*Entry {
+	if len(kinds) == 1 {
+		return f.Kind(kinds[0])
+	}
+	for i := range f.sets {
+		if f.sets[i].name == name {
+			return f.sets[i].entries
+		}
+	}
+	var out []*Entry
+	for i := range f.kinds {
+		if slices.Contains(kinds, f.kinds[i].kind) {
+			out = append(out, f.kinds[i].entries...)
+		}
+	}
+	slices.SortFunc(out, compare)
+	f.sets = append(f.sets, setIndex{name, out})
+	return out
+}
+
+// Standing returns the entries of order.paid whose order was neither cancelled nor fully refunded since.
+func (f *Facts) Standing() []*Entry {
+	if f.hasPaid {
+		return f.paid
+	}
+	f.hasPaid, f.paid = true, f.Kind("order.paid")
+	if len(f.Kind("order.refunded")) == 0 && len(f.Kind("order.cancelled")) == 0 {
+		return f.paid
+	}
+	all := f.paid
+	f.paid = make([]*Entry, 0, len(all))
+	for _, e := range all {
+		if o := f.ObjectOf(e); o == nil || (!o.Cancelled && !o.Refunded) {
+			f.paid = append(f.paid, e)
+		}
+	}
+	return f.paid
+}
+
+// AsOf returns the facts without the entries after t.
+func (f *Facts) AsOf(t time.Time) *Facts {
+	ms := t.UnixMilli()
+	n, _ := slices.BinarySearchFunc(f.entries, ms, func(e *Entry, ms int64) int {
+		if e.at <= ms {
+			return -1
+		}
+		return 1
+	})
+	if n == len(f.entries) {
+		return f
+	}
+	return index(f.entries[:n:n])
+}
+
+// FirstEventAt returns when the earliest event occurred, zero without events.
+func (f *Facts) FirstEventAt() time.Time {
+	if len(f.entries) == 0 {
+		return time.Time{}
+	}
+	return f.entries[0].At()
+}
+
+// LastEventAt returns when the latest event occurred, zero without events.
+func (f *Facts) LastEventAt() time.Time {
+	if len(f.entries) == 0 {
+		return time.Time{}
+	}
+	return f.entries[len(f.entries)-1].At()
+}
+
+// Summary is what the API tells of one kind.
+type Summary struct {
+	Count   int         `json:"count"`
+	FirstAt time.Time   `json:"first_at"`
+	LastAt  time.Time   `json:"last_at"`
+	Sum     []hub.Money `json:"sum,omitempty"` // of the property amount, one per currency, sorted by it
+}
+
+// Summary returns, per kind the customer has events of, their number, span and sums per currency.
+func (f *Facts) Summary() map[string]Summary {
+	out := make(map[string]Summary, len(f.kinds))
+	for _, k := range f.kinds {
+		s := Summary{Count: len(k.entries), FirstAt: k.entries[0].At(), LastAt: k.entries[len(k.entries)-1].At()}
+		for _, e := range k.entries {
+			m, ok := e.Money("amount")
+			if !ok {
+				continue
+			}
+			i, found := slices.BinarySearchFunc(s.Sum, m.Currency, func(a hub.Money, c string) int {
+				return strings.Compare(a.Currency, c)
+			})
+			if !found {
+				s.Sum = slices.Insert(s.Sum, i, m)
+			} else if sum, err := s.Sum[i].Add(m); err == nil {
+				// More than nineteen digits cannot be told; the sum then stays at what could be added.
+				s.Sum[i] = sum
+			}
+		}
+		out[k.kind] = s
+	}
+	return out
+}

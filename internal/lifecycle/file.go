@@ -1,0 +1,370 @@
+package lifecycle
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/stagewire/stagewire/internal/expression"
+)
+
+// maxFile bounds a model's or reactions' file, in bytes.
+const maxFile = 1 << 20
+
+// source is a YAML file being read: it knows where each thing stands and collects what is wrong.
+type source struct {
+	file     string
+	lines    []string
+	problems []*Problem
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+)`)
+
+// open parses text and returns its top mapping, nil with a problem noted where there is none.
+func open(file string, text []byte) (*source, *yaml.Node) {
+	s := &source{file: file}
+	if len(text) > maxFile {
+		s.problems = append(s.problems, &Problem{File: file, Message: fmt.Sprintf("the file has %d bytes, at most %d are read", len(text), maxFile)})
+		return s, nil
+	}
+	if !utf8.Valid(text) {
+		s.problems = append(s.problems, &Problem{File: file, Message: "the file is not valid UTF-8"})
+		return s, nil
+	}
+	s.lines = strings.Split(string(text), "\n")
+	var doc yaml.Node
+	if err := decodeYAML(text, &doc); err != nil {
+		p := &Problem{File: file, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
+		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+			p.Line, _ = strconv.Atoi(m[1])
+			p.Column = 1
+			p.Message = strings.TrimPrefix(p.Message, m[0]+": ")
+			p.Excerpt = s.excerpt(p.Line, p.Column)
+			// A flow map ends a plain text at the first comma: conditions with calls break there.
+			if p.Line <= len(s.lines) && strings.Contains(s.lines[p.Line-1], "when:") && strings.Contains(s.lines[p.Line-1], "{") {
+				p.Suggestion = "write conditions in block style, on lines of their own, not inside { }"
+			}
+		}
+		s.problems = append(s.problems, p)
+		return s, nil
+	}
+	if len(doc.Content) == 0 {
+		s.problems = append(s.problems, &Problem{File: file, Message: "the file is empty"})
+		return s, nil
+	}
+	if s.tooDeep(doc.Content[0], 0) {
+		return s, nil
+	}
+	return s, doc.Content[0]
+}
+
+// decodeYAML parses text. The library panics on some inputs; for us that is one more way of being unreadable.
+func decodeYAML(text []byte, doc *yaml.Node) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("yaml: %v", r)
+		}
+	}()
+	return yaml.Unmarshal(text, doc)
+}
+
+// tooDeep refuses aliases (nothing here needs them, and they multiply) and deep nesting.
+func (s *source) tooDeep(n *yaml.Node, depth int) bool {
+	if n.Kind == yaml.AliasNode || depth > 20 {
+		s.fail(n, "", "", "aliases and deep nesting are not read")
+		return true
+	}
+	for _, c := range n.Content {
+		if s.tooDeep(c, depth+1) {
+			return true
+		}
+	}
+	return false
+}
+
+// fail notes a mistake at a node.
+func (s *source) fail(n *yaml.Node, path, suggestion, format string, args ...any) {
+	p := &Problem{File: s.file, Path: path, Message: fmt.Sprintf(format, args...), Suggestion: suggestion}
+	if n != nil {
+		p.Line, p.Column = n.Line, n.Column
+		p.Excerpt = s.excerpt(n.Line, n.Column)
+	}
+	s.problems = append(s.problems, p)
+}
+
+// expressionProblems notes mistakes in an expression that n holds.
+func (s *source) expressionProblems(n *yaml.Node, path string, problems []expression.Problem) {
+	for _, e := range problems {
+		line, column := s.locate(n, e.Offset)
+		s.problems = append(s.problems, &Problem{
+			File: s.file, Line: line, Column: column, Path: path, Message: e.Message, Suggestion: e.Suggestion,
+			Excerpt: s.excerpt(line, column),
+		})
+	}
+}
+
+// excerpt is the line with a caret below the column.
+func (s *source) excerpt(line, column int) string {
+	if line < 1 || line > len(s.lines) {
+		return ""
+	}
+	text := strings.ReplaceAll(strings.TrimRight(s.lines[line-1], "\r"), "\t", " ")
+	runes := []rune(text)
+	at := min(max(column-1, 0), len(runes))
+	if len(runes) > 160 { // show what surrounds the place
+		from := max(0, at-80)
+		runes = runes[from:min(len(runes), from+160)]
+		at -= from
+	}
+	return string(runes) + "\n" + strings.Repeat(" ", at) + "^"
+}
+
+// locate returns line and column of the character at offset in the scalar's value, whatever style it is written in:
+// it walks value and file side by side.
+func (s *source) locate(n *yaml.Node, offset int) (line, column int) {
+	line, column = n.Line-1, n.Column-1
+	if line < 0 || line >= len(s.lines) {
+		return n.Line, n.Column
+	}
+	block := n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0
+	double, single := n.Style&yaml.DoubleQuotedStyle != 0, n.Style&yaml.SingleQuotedStyle != 0
+	at := func() []rune {
+		if line >= len(s.lines) {
+			return nil
+		}
+		return []rune(strings.TrimRight(s.lines[line], "\r"))
+	}
+	row := at()
+	// nextLine moves to the first character of the next line that holds any.
+	nextLine := func() bool {
+		for line++; line < len(s.lines); line++ {
+			row = at()
+			if text := strings.TrimLeft(string(row), " "); text != "" {
+				column = len(row) - utf8.RuneCountInString(text)
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case block:
+		if !nextLine() {
+			return n.Line, n.Column
+		}
+	case double || single:
+		column++
+	}
+	for i, r := range []rune(n.Value) {
+		// Where the line of the file is used up, the value goes on in the next one.
+		for column >= len(row) && r != '\n' && r != ' ' {
+			if !nextLine() {
+				return n.Line, n.Column
+			}
+		}
+		if i == offset {
+			break
+		}
+		switch {
+		case (r == '\n' || r == ' ') && column >= len(row):
+			if !nextLine() {
+				return line + 1, column + 1
+			}
+		case (r == '\n' || r == ' ') && !block && strings.TrimSpace(string(row[column:])) == "":
+			if !nextLine() {
+				return line + 1, column + 1
+			}
+		case double && row[column] == '\\' && column+1 < len(row):
+			switch row[column+1] {
+			case 'x':
+				column += 4
+			case 'u':
+				column += 6
+			case 'U':
+				column += 10
+			default:
+				column += 2
+			}
+		case single && row[column] == '\'' && r == '\'':
+			column += 2
+		default:
+			column++
+		}
+	}
+	return line + 1, column + 1
+}
+
+// fields returns the values of a mapping by key. Unknown and doubled keys are reported.
+func (s *source) fields(n *yaml.Node, path string, known ...string) map[string]*yaml.Node {
+	out := map[string]*yaml.Node{}
+	if n.Kind != yaml.MappingNode {
+		s.fail(n, path, "", "this must be a map of %s", strings.Join(known, ", "))
+		return out
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if !contains(known, k.Value) {
+			suggestion := ""
+			if c := expression.Closest(k.Value, known); c != "" {
+				suggestion = "did you mean " + c + "?"
+			} else {
+				suggestion = "known here: " + strings.Join(known, ", ")
+			}
+			s.fail(k, path, suggestion, "unknown key %s", k.Value)
+			continue
+		}
+		if _, ok := out[k.Value]; ok {
+			s.fail(k, path, "", "%s is there twice", k.Value)
+			continue
+		}
+		out[k.Value] = v
+	}
+	return out
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+// pairs calls fn for each key of a mapping, in order; doubled keys are reported.
+func (s *source) pairs(n *yaml.Node, path string, fn func(k, v *yaml.Node)) {
+	if n == nil {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		s.fail(n, path, "", "this must be a map")
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := n.Content[i]
+		if seen[k.Value] {
+			s.fail(k, path, "", "%s is there twice", k.Value)
+			continue
+		}
+		seen[k.Value] = true
+		fn(k, n.Content[i+1])
+	}
+}
+
+// items returns the items of a list.
+func (s *source) items(n *yaml.Node, path string) []*yaml.Node {
+	if n == nil {
+		return nil
+	}
+	if n.Kind != yaml.SequenceNode {
+		s.fail(n, path, "", "this must be a list")
+		return nil
+	}
+	return n.Content
+}
+
+// text returns a scalar, "" with a report for anything else.
+func (s *source) text(n *yaml.Node, path string) string {
+	if n == nil {
+		return ""
+	}
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		s.fail(n, path, "", "this must be a text")
+		return ""
+	}
+	return n.Value
+}
+
+// texts returns a list of scalars; a single one counts as a list of one.
+func (s *source) texts(n *yaml.Node, path string) []string {
+	if n == nil {
+		return nil
+	}
+	if n.Kind == yaml.ScalarNode {
+		return []string{s.text(n, path)}
+	}
+	var out []string
+	for i, item := range s.items(n, path) {
+		out = append(out, s.text(item, fmt.Sprintf("%s[%d]", path, i)))
+	}
+	return out
+}
+
+// textMap returns a mapping of scalars.
+func (s *source) textMap(n *yaml.Node, path string) map[string]string {
+	if n == nil {
+		return nil
+	}
+	out := map[string]string{}
+	s.pairs(n, path, func(k, v *yaml.Node) { out[k.Value] = s.text(v, path+"."+k.Value) })
+	return out
+}
+
+// duration returns a duration such as 7d.
+func (s *source) duration(n *yaml.Node, path string) time.Duration {
+	if n == nil {
+		return 0
+	}
+	d, ok := expression.ParseDuration(s.text(n, path))
+	if !ok || d <= 0 {
+		s.fail(n, path, "write 90d, 12h, 30m", "%q is not a duration", n.Value)
+		return 0
+	}
+	return d
+}
+
+// flag returns true or false.
+func (s *source) flag(n *yaml.Node, path string) bool {
+	if n == nil {
+		return false
+	}
+	var b bool
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || n.Decode(&b) != nil {
+		s.fail(n, path, "", "this must be true or false")
+	}
+	return b
+}
+
+// instant returns a time such as 2026-01-01T10:00:00Z, or a date.
+func (s *source) instant(n *yaml.Node, path string) time.Time {
+	if n == nil {
+		return time.Time{}
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, n.Value); err == nil {
+			return t.UTC().Truncate(time.Millisecond)
+		}
+	}
+	s.fail(n, path, "write 2026-01-01T10:00:00Z", "%q is not a time", n.Value)
+	return time.Time{}
+}
+
+// scalar returns a scalar in its YAML type: int, float64, bool or string.
+func scalar(n *yaml.Node) (any, bool) {
+	if n.Kind != yaml.ScalarNode {
+		return nil, false
+	}
+	switch n.Tag {
+	case "!!int":
+		var i int
+		if n.Decode(&i) == nil {
+			return i, true
+		}
+		var f float64
+		return f, n.Decode(&f) == nil
+	case "!!float":
+		var f float64
+		return f, n.Decode(&f) == nil
+	case "!!bool":
+		var b bool
+		return b, n.Decode(&b) == nil
+	case "!!null":
+		return nil, false
+	}
+	return n.Value, true
+}
