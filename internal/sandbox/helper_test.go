@@ -214,15 +214,15 @@ func (b *bench) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
-	deadline := time.Now().Add(10 * time.Second)
+	defer func() { cancel(); <-done }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(10 * time.Second)
 	for !b.Idle() {
-		if time.Now().After(deadline) {
-			cancel()
-			<-done
+		select {
+		case <-tick.C:
+		case <-deadline:
 			b.t.Fatalf("%d webhooks outstanding", b.Outstanding())
 		}
-		time.Sleep(time.Millisecond)
 	}
-	cancel()
-	<-done
 }
