@@ -263,7 +263,7 @@ func (c *call) send(ctx context.Context, method string, target *url.URL, in conn
 	return connector.Response{Status: resp.StatusCode, Header: resp.Header, Body: text}, nil
 }
 
-var errTotalTimeout = errors.New("the request's time is up")
+var errTotalTimeout = fmt.Errorf("the request's time is up: %w", context.DeadlineExceeded)
 
 // roundTrip sends req once, following no redirect. Its error is an *Error.
 func (c *Client) roundTrip(transport http.RoundTripper, req *http.Request) (*http.Response, error) {

@@ -165,7 +165,7 @@ func (w *worker) one(attempts context.Context, c *hub.Claimed, claimedAt time.Ti
 	return done
 }
 
-var errAttemptTimeout = fmt.Errorf("the attempt's time is up: %w", hub.ErrTransient)
+var errAttemptTimeout = fmt.Errorf("the attempt's time is up: %w", context.DeadlineExceeded)
 
 // recovered keeps a fault in one manifest's code from taking the process down with every other destination.
 func (w *worker) recovered(ctx context.Context, c *hub.Claimed) (done hub.Finished) {
