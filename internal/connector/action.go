@@ -17,8 +17,8 @@ var Vocabulary = []string{
 
 // actionDefaults are shared by all actions of a connector.
 type actionDefaults struct {
-	record          string // kind of identifier that names the customer's record
-	find            *query1
+	record          []string // kinds of identifier that name the customer's record, best first
+	find            []finder
 	outcome         []outcomeRule
 	completesWithin time.Duration
 }
@@ -28,6 +28,12 @@ type query1 struct {
 	*requestTemplate
 	outcome []outcomeRule
 	found   *expression
+}
+
+// finder looks for the customer's record of one kind.
+type finder struct {
+	kind string
+	*query1
 }
 
 type action struct {
@@ -69,14 +75,26 @@ func (l *loader) actions(a at, c *Connector) {
 	}
 	keys := append([]string{"record", "find", "outcome", "completes_within"}, Vocabulary...)
 	o := a.object(keys...)
-	c.common.record = o["record"].text()
-	if _, ok := c.identifiers[c.common.record]; !ok && c.common.record != "" {
-		o["record"].problem(suggest(c.common.record, sortedKeys(c.identifiers)), "%q is not under identifiers", c.common.record)
+	known := func(kind string, at at) {
+		if _, ok := c.identifiers[kind]; !ok {
+			at.problem(suggest(kind, sortedKeys(c.identifiers)), "%q is not under identifiers", kind)
+		}
+	}
+	c.common.record = o["record"].texts()
+	for _, kind := range c.common.record {
+		known(kind, o["record"])
 	}
 	c.common.outcome = l.outcomes(o["outcome"], &actionEnv{})
 	c.common.completesWithin = o["completes_within"].duration(time.Minute)
-	if f := o["find"]; !f.absent() {
-		c.common.find = l.query1(f, c, "found")
+	for _, f := range o["find"].list() {
+		x := finder{query1: l.query1(f, c, "found", "record")}
+		if p := f.object(append([]string{"outcome", "found", "record"}, requestKeys...)...); !p["record"].absent() {
+			x.kind = p["record"].text()
+			known(x.kind, p["record"])
+		} else if len(c.common.record) > 0 {
+			x.kind = c.common.record[0]
+		}
+		c.common.find = append(c.common.find, x)
 	}
 	for _, e := range a.entries() {
 		if slices.Contains(Vocabulary, e.key) {
@@ -85,8 +103,9 @@ func (l *loader) actions(a at, c *Connector) {
 	}
 }
 
-func (l *loader) query1(a at, c *Connector, result string) *query1 {
-	o := a.object(append([]string{"outcome", result}, requestKeys...)...)
+// query1 reads a request and the expression named result; more names keys that the caller reads itself.
+func (l *loader) query1(a at, c *Connector, result string, more ...string) *query1 {
+	o := a.object(append(append([]string{"outcome", result}, requestKeys...), more...)...)
 	q := &query1{requestTemplate: l.request(o, c, &actionEnv{}), outcome: l.outcomes(o["outcome"], &actionEnv{}), found: o[result].expression(&actionEnv{}, wantsAny)}
 	if q.found == nil {
 		a.problem("", "%s is missing", result)
@@ -97,7 +116,7 @@ func (l *loader) query1(a at, c *Connector, result string) *query1 {
 func (l *loader) action(a at, c *Connector, name string) *action {
 	o := a.object("record", "defaults", "read", "lookup", "writes", "steps", "external_id", "values", "check")
 	act := &action{name: name, noRecord: o["record"].oneOf("needed", "needed", "none") == "none", defaults: o["defaults"].texts()}
-	if !act.noRecord && c.common.record == "" {
+	if !act.noRecord && len(c.common.record) == 0 {
 		a.problem("", "say under actions which identifier is the record, or `record: none`")
 	}
 	if !o["read"].absent() {
@@ -162,7 +181,12 @@ func (c *Connector) actionEnv(in Task, conn *hub.Connection) (*actionEnv, error)
 		Previous: in.Previous, Reference: in.Reference, Business: in.Business.UTC().Truncate(hub.Resolution), Saved: map[string]any{},
 		Header: func(...string) string { return "" },
 	}
-	e.Record = in.Recipient.Identifier(c.common.record, conn.Name)
+	for _, kind := range c.common.record {
+		if e.Record = in.Recipient.Identifier(kind, conn.Name); e.Record != "" {
+			e.Kind = kind
+			break
+		}
+	}
 	e.Field, _ = asText(p["field"])
 	e.Value, _ = asText(p["value"])
 	e.Tag, _ = asText(p["tag"])

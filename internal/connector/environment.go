@@ -22,6 +22,7 @@ type webhookEnv struct {
 	Header     func(...string) string `expr:"header"` // the first that is there
 	Query      func(string) string    `expr:"query"`
 	ReceivedAt time.Time              `expr:"received_at"`
+	Webhook    string                 `expr:"webhook"` // the webhook's own id, the same for a redelivery: for facts that have none
 }
 
 func (e *webhookEnv) root(name string) any {
@@ -73,15 +74,16 @@ type actionEnv struct {
 	Action    string                 `expr:"action"`
 	Params    map[string]any         `expr:"params"`
 	Customer  customerEnv            `expr:"customer"`
-	Record    string                 `expr:"record"`   // the vendor's id of the customer's record
-	Field     string                 `expr:"field"`    // params.field
-	Value     string                 `expr:"value"`    // params.value
-	Tag       string                 `expr:"tag"`      // params.tag, or value
-	Previous  string                 `expr:"previous"` // the value last written
-	Present   string                 `expr:"present"`  // what read found
-	Fields    map[string]any         `expr:"fields"`   // params.fields, or field and value
-	Due       time.Time              `expr:"due"`      // params.due, resolved; zero for none
-	Business  time.Time              `expr:"business"` // business now
+	Record    string                 `expr:"record"`      // the vendor's id of the customer's record
+	Kind      string                 `expr:"record_kind"` // which of the identifiers that may name the record it is
+	Field     string                 `expr:"field"`       // params.field
+	Value     string                 `expr:"value"`       // params.value
+	Tag       string                 `expr:"tag"`         // params.tag, or value
+	Previous  string                 `expr:"previous"`    // the value last written
+	Present   string                 `expr:"present"`     // what read found
+	Fields    map[string]any         `expr:"fields"`      // params.fields, or field and value
+	Due       time.Time              `expr:"due"`         // params.due, resolved; zero for none
+	Business  time.Time              `expr:"business"`    // business now
 	Reference string                 `expr:"reference"`
 	Saved     map[string]any         `expr:"saved"`
 	Status    int                    `expr:"status"`

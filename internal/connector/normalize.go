@@ -413,7 +413,9 @@ func (b *builder) written(m *mapping, env any, ev *hub.Event) error {
 		}
 		*f.to = cutText(*f.to, maxText)
 	}
-	ev.Written = change
+	if change.Field != "" {
+		ev.Written = change
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ var ErrNotSent = errors.New("not sent")
 type outcomeRule struct {
 	when   *expression
 	is     hub.Outcome
+	gone   bool        // skipped, because the customer's record is not there any more
 	reason *expression // for a person; codes, never the vendor's free text
 	after  *expression // seconds to wait
 }
@@ -27,7 +28,10 @@ func (l *loader) outcomes(a at, env any) []outcomeRule {
 	for _, x := range a.list() {
 		o := x.object("when", "is", "reason", "after")
 		r := outcomeRule{when: o["when"].expression(env, wantsBool), reason: o["reason"].expression(env, wantsAny), after: o["after"].expression(env, wantsAny)}
-		r.is = hub.Outcome(o["is"].oneOf("", "delivered", "retry", "refused", "uncertain", "skipped"))
+		r.is = hub.Outcome(o["is"].oneOf("", "delivered", "retry", "refused", "uncertain", "skipped", "gone"))
+		if r.is == "gone" {
+			r.is, r.gone = hub.Skipped, true
+		}
 		if r.when == nil || r.is == "" {
 			x.problem("", "an outcome needs when and is")
 		}
@@ -39,6 +43,7 @@ func (l *loader) outcomes(a at, env any) []outcomeRule {
 // verdict is what an answer means.
 type verdict struct {
 	outcome hub.Outcome
+	gone    bool
 	reason  string
 	after   time.Duration
 }
@@ -52,7 +57,7 @@ func judge(own, shared []outcomeRule, env any, resp Response, creates bool) (ver
 			if err != nil || !ok {
 				continue // a condition that cannot be asked of this body does not hold
 			}
-			v := verdict{outcome: rules[i].is, after: retryAfter(resp)}
+			v := verdict{outcome: rules[i].is, gone: rules[i].gone, after: retryAfter(resp)}
 			if rules[i].reason != nil {
 				if s, err := rules[i].reason.string(env); err == nil {
 					v.reason = publicText(s)

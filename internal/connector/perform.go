@@ -27,6 +27,7 @@ type performance struct {
 	act  *action
 	env  *actionEnv
 	last Response
+	gone bool // the vendor says that the customer's record is not there any more
 }
 
 func (p *performance) run(ctx context.Context) hub.Result {
@@ -40,14 +41,33 @@ func (p *performance) run(ctx context.Context) hub.Result {
 	if p.in.Mode == "never" {
 		return hub.Result{Outcome: hub.Skipped, Error: "the field is never written by us"}
 	}
-	if !p.act.noRecord && p.env.Record == "" {
-		if r := p.find(ctx); r != nil {
-			return *r
-		}
+	if p.act.noRecord {
+		return p.attempt(ctx)
 	}
+	known := p.env.Record
+	if known != "" {
+		r := p.attempt(ctx)
+		if !p.gone {
+			return r
+		}
+		// Merged into another or deleted: once more, with the record that has the address now.
+		p.env.Record, p.env.Kind, p.gone = "", "", false
+	}
+	if r := p.find(ctx); r != nil {
+		return *r
+	}
+	if p.env.Record == known {
+		return hub.Result{Outcome: hub.Skipped, Status: p.last.Status, Error: "the customer's record is gone"}
+	}
+	return p.attempt(ctx)
+}
+
+// attempt does the action on the record at hand.
+func (p *performance) attempt(ctx context.Context) hub.Result {
+	clear(p.env.Saved)
 	if p.in.Lookup && p.act.lookup != nil {
 		id, v := p.ask(ctx, p.act.lookup)
-		if v.outcome != hub.Delivered {
+		if v.outcome != hub.Delivered && !v.gone {
 			return p.result(v)
 		}
 		if id != "" {
@@ -67,18 +87,23 @@ func (p *performance) run(ctx context.Context) hub.Result {
 
 // find looks for the customer's record where we have not seen it yet. nil: found.
 func (p *performance) find(ctx context.Context) *hub.Result {
-	if p.c.common.find != nil && p.env.Customer.Email != "" {
-		id, v := p.ask(ctx, p.c.common.find)
-		if v.outcome != hub.Delivered {
+	for i := range p.c.common.find {
+		f := &p.c.common.find[i]
+		if p.env.Customer.Email == "" {
+			break
+		}
+		id, v := p.ask(ctx, f.query1)
+		switch {
+		case v.gone:
+		case v.outcome != hub.Delivered:
 			r := p.result(v)
 			return &r
+		case id != "":
+			p.env.Record, p.env.Kind = id, f.kind
+			return nil
 		}
-		p.env.Record = id
 	}
-	if p.env.Record == "" {
-		return &hub.Result{Outcome: hub.Skipped, Status: p.last.Status, Error: "the customer has no record there"}
-	}
-	return nil
+	return &hub.Result{Outcome: hub.Skipped, Status: p.last.Status, Error: "the customer has no record there"}
 }
 
 // mayWrite reads the present value where the mode asks for it. nil: write.
@@ -221,6 +246,7 @@ func (p *performance) done() hub.Result {
 }
 
 func (p *performance) result(v verdict) hub.Result {
+	p.gone = v.gone
 	return hub.Result{Outcome: v.outcome, Status: p.last.Status, Error: v.reason, RetryAfter: v.after}
 }
 

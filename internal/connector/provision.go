@@ -62,7 +62,7 @@ func (c *Connector) Provision(ctx context.Context, call Call, conn *hub.Connecti
 			continue
 		}
 		found, v := p.ask(ctx, s.check)
-		if v.outcome != hub.Delivered {
+		if v.outcome != hub.Delivered && !v.gone {
 			kind := hub.ErrTransient
 			if v.outcome == hub.Refused {
 				kind = hub.ErrInvalid

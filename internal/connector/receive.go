@@ -125,7 +125,7 @@ func (c *Connector) requestEnv(w *hub.Webhook, conn *hub.Connection, body any) *
 			return ""
 		},
 		Query:      func(name string) string { return query(w.URL, name) },
-		ReceivedAt: w.ReceivedAt.UTC().Truncate(hub.Resolution),
+		ReceivedAt: w.ReceivedAt.UTC().Truncate(hub.Resolution), Webhook: w.ID,
 	}
 }
 
