@@ -33,6 +33,8 @@ var shopSchema = &gqlSchema{
 			"customers":            {"CustomerConnection!", map[string]string{"first": "Int", "after": "String", "query": "String"}},
 			"order":                {"Order", map[string]string{"id": "ID!"}},
 			"shop":                 {"Shop!", nil},
+			"nodes":                {"[Node]!", map[string]string{"ids": "[ID!]!"}},
+			"node":                 {"Node", map[string]string{"id": "ID!"}},
 			"metafieldDefinitions": {"MetafieldDefinitionConnection!", map[string]string{"ownerType": "MetafieldOwnerType!", "namespace": "String", "key": "String", "first": "Int", "after": "String"}},
 		},
 		"Mutation": {
@@ -71,6 +73,7 @@ var shopSchema = &gqlSchema{
 		shopErr:                            {"field": {"[String!]", nil}, "message": {"String!", nil}},
 		"CodedError":                       {"field": {"[String!]", nil}, "message": {"String!", nil}, "code": {"String", nil}, "elementIndex": {"Int", nil}},
 		"Node":                             {"id": {"ID!", nil}},
+		"SubscriptionContract":             {"id": {"ID!", nil}, "status": {"SubscriptionContractSubscriptionStatus!", nil}, "updatedAt": {"DateTime!", nil}, "createdAt": {"DateTime!", nil}, "nextBillingDate": {"DateTime", nil}, "customer": {customer, nil}},
 		"TagsPayload":                      {"node": {"Node", nil}, "userErrors": {"[UserError!]!", nil}},
 		"MetafieldsSetPayload":             {"metafields": {"[Metafield!]", nil}, "userErrors": {"[CodedError!]!", nil}},
 		"CustomerUpdatePayload":            {"customer": {customer, nil}, "userErrors": {"[UserError!]!", nil}},
@@ -260,6 +263,14 @@ func (v *shopify) resolve(f gqlField, r *request) any {
 		return v.search(f, r)
 	case "order":
 		return v.orderData(v.orders[gidNumber(f.args["id"], "Order")])
+	case "node":
+		return v.node(f.args["id"])
+	case "nodes":
+		out := []any{}
+		for _, id := range f.args["ids"].([]any) {
+			out = append(out, v.node(id))
+		}
+		return out
 	case "metafieldDefinitions":
 		nodes := []any{}
 		for _, d := range v.definitions {
@@ -295,6 +306,14 @@ func (v *shopify) resolve(f gqlField, r *request) any {
 		return v.define(f.args["definition"].(map[string]any))
 	}
 	return nil
+}
+
+// node is any object by its id; one that does not exist is null.
+func (v *shopify) node(id any) any {
+	if o := v.orders[gidNumber(id, "Order")]; o != nil {
+		return v.orderData(o)
+	}
+	return v.customerData(v.customerByGID(id))
 }
 
 func userError(message string, field ...string) map[string]any {
@@ -384,7 +403,8 @@ func (v *shopify) customerData(c *shopCustomer) any {
 		phone = map[string]any{"phoneNumber": c.phone}
 	}
 	return map[string]any{
-		"id": c.gid(), "legacyResourceId": strconv.FormatInt(c.id, 10), "email": textOrNil(c.email), "phone": textOrNil(c.phone), "firstName": textOrNil(c.first),
+		"__typename": customer,
+		"id":         c.gid(), "legacyResourceId": strconv.FormatInt(c.id, 10), "email": textOrNil(c.email), "phone": textOrNil(c.phone), "firstName": textOrNil(c.first),
 		"lastName": textOrNil(c.last), "displayName": strings.TrimSpace(c.first + " " + c.last), "note": textOrNil(c.note), "tags": tags, "locale": "en",
 		"createdAt": utcOrNil(c.created), "updatedAt": utcOrNil(c.updated), "numberOfOrders": strconv.Itoa(c.orders), "verifiedEmail": true, "state": "DISABLED",
 		"amountSpent": map[string]any{"amount": cents(c.spent), "currencyCode": c.currency}, "defaultEmailAddress": email, "defaultPhoneNumber": phone,
@@ -432,7 +452,8 @@ func (v *shopify) orderData(o *shopOrder) any {
 		current = cents(left)
 	}
 	return map[string]any{
-		"id": o.gid(), "legacyResourceId": strconv.FormatInt(o.id, 10), "name": "#" + strconv.Itoa(o.number), "email": textOrNil(o.customer.email), "phone": nil,
+		"__typename": "Order",
+		"id":         o.gid(), "legacyResourceId": strconv.FormatInt(o.id, 10), "name": "#" + strconv.Itoa(o.number), "email": textOrNil(o.customer.email), "phone": nil,
 		"createdAt": utcOrNil(o.created), "processedAt": utcOrNil(o.created), "updatedAt": utcOrNil(o.updated), "cancelledAt": utcOrNil(o.cancelled),
 		"cancelReason": textOrNil(strings.ToUpper(o.reason)), "displayFinancialStatus": strings.ToUpper(o.financial), "displayFulfillmentStatus": fulfilment,
 		"currencyCode": o.currency, "totalPriceSet": set(cents(o.amount)), "currentTotalPriceSet": set(current), "totalRefundedSet": set(cents(o.refunded)),

@@ -51,6 +51,10 @@ func TestShopifyIsStrict(t *testing.T) {
 		"not found is null":        {"", gql(findQuery, map[string]any{"i": map[string]any{"emailAddress": "no@example.com"}}), "", 200, "data.customerByIdentifier", nil},
 		"order to customer":        {"", gql(`{order(id:"gid://shopify/Order/5912345678901"){customer{id email}}}`, nil), "", 200, "data.order.customer.email", "ada@example.com"},
 		"alias and fragment":       {"", gql(`{a:shop{...f}} fragment f on Shop{name}`, nil), "", 200, "data.a.name", "Example Shop"},
+		"nodes":                    {"", gql(`query($ids:[ID!]!){result:nodes(ids:$ids){__typename ... on Order{id customer{__typename email}}}}`, map[string]any{"ids": []any{"gid://shopify/Order/5912345678901"}}), "", 200, "data.result.0", "map[__typename:Order customer:map[__typename:Customer email:ada@example.com] id:gid://shopify/Order/5912345678901]"},
+		"a node that is not":       {"", gql(`{nodes(ids:["gid://shopify/Order/1"]){... on Order{id}}}`, nil), "", 200, "data.nodes", "[<nil>]"},
+		"a fragment elsewhere":     {"", gql(`{shop{... on Order{id}}}`, nil), "", 200, "errors.0.extensions.code", "cannotSpreadFragment"},
+		"a fragment of no type":    {"", gql(`{nodes(ids:[]){... on Unicorn{id}}}`, nil), "", 200, "errors.0.extensions.code", "undefinedType"},
 		"no token":                 {"", gql(findQuery, nil), "X-Shopify-Access-Token: ", 401, "errors", "[API] Invalid API key or access token (unrecognized login or wrong password)"},
 		"wrong token":              {"", gql(findQuery, nil), "X-Shopify-Access-Token: other", 401, "data", nil},
 		"a version that never was": {"/shopify/admin/api/2026-11/graphql.json", gql("{shop{name}}", nil), "", 404, "errors", "Not Found"},
@@ -214,4 +218,22 @@ func TestShopifySearchLagsAndLookupDoesNot(t *testing.T) {
 	if got := b.call("POST", graphqlPath, search); got.at("data.customers.nodes.0.id") != gid {
 		t.Errorf("not found after the lag: %s", got.text)
 	}
+}
+
+// FuzzGraphQL: no document makes the engine fail, and what it accepts it can answer.
+func FuzzGraphQL(f *testing.F) {
+	for _, q := range []string{findQuery, setStage, addTags, `{nodes(ids:["gid://shopify/Order/1"]){... on Order{id}}}`, `query A{shop{...f}} fragment f on Shop{name}`, `{a:customer(id:"gid://shopify/Customer/1"){metafield(key:"a.b"){value}}}`} {
+		f.Add(q)
+	}
+	b := newBench(f)
+	b.play(Step{Vendor: Shopify, Do: "customer.created", Customer: "ada@example.com"})
+	f.Fuzz(func(t *testing.T, query string) {
+		one := *b
+		one.t = t
+		one.wire.add(time.Minute)
+		got := one.call("POST", graphqlPath, map[string]any{"query": strings.ToValidUTF8(query, "?")})
+		if got.status != 200 && got.status != 400 {
+			t.Errorf("%d %s", got.status, got.text)
+		}
+	})
 }
