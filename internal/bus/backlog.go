@@ -16,11 +16,10 @@ import (
 // received_at. A follower per stream reads headers as frames come, so that asking for the oldest reads no frame at all.
 // Frames are not in order of received_at (hydration and redelivery bring old webhooks late), so all of them count.
 type backlog struct {
-	mu        sync.Mutex
-	streams   map[string]*waiting
-	floors    []uint64 // per partition of EVENTS: applied up to here, as far as known
-	floorsAt  time.Time
-	renewedCh chan struct{}
+	mu       sync.Mutex
+	streams  map[string]*waiting
+	floors   []uint64 // per partition of EVENTS: applied up to here, as far as known
+	floorsAt time.Time
 }
 
 // waiting is what waits in one stream.
@@ -39,21 +38,6 @@ type waitingFrame struct {
 func (k *backlog) init(partitions int) {
 	k.streams = map[string]*waiting{streamWebhooks: {changed: make(chan struct{})}, streamEvents: {changed: make(chan struct{})}}
 	k.floors = make([]uint64, partitions)
-	k.renewedCh = make(chan struct{})
-}
-
-// renewed returns a channel that closes when the server was replaced and consumers must be looked up again.
-func (k *backlog) renewed() <-chan struct{} {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.renewedCh
-}
-
-func (k *backlog) restarted() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	close(k.renewedCh)
-	k.renewedCh = make(chan struct{})
 }
 
 // saw records a frame.
@@ -137,10 +121,8 @@ func (b *Bus) followFrom(ctx context.Context, stream string) error {
 		}
 		from = floor
 	}
-	session, cancel := context.WithCancel(ctx)
+	session, cancel := b.links[linkRequest].epoch.within(ctx)
 	defer cancel()
-	stop := b.whenRenewed(session, cancel)
-	defer stop()
 	config := jetstream.ConsumerConfig{
 		AckPolicy: jetstream.AckNonePolicy, HeadersOnly: true, MemoryStorage: true, InactiveThreshold: 5 * time.Minute,
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from + 1, Replicas: 1,
@@ -183,21 +165,6 @@ func (b *Bus) followFrom(ctx context.Context, stream string) error {
 		f.oldest = header.oldest
 		b.backlog.saw(stream, f, counts)
 	}
-}
-
-// whenRenewed calls cancel when the server is replaced. The returned function ends the watching.
-func (b *Bus) whenRenewed(ctx context.Context, cancel func()) (stop func()) {
-	renewed, ended := b.backlog.renewed(), make(chan struct{})
-	ctx, done := context.WithCancel(ctx)
-	go func() {
-		defer close(ended)
-		select {
-		case <-renewed:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return func() { done(); <-ended }
 }
 
 // floor returns a sequence up to which all of stream is done.

@@ -91,8 +91,43 @@ type Bus struct {
 
 // link is one connection with its JetStream handle.
 type link struct {
-	conn *nats.Conn
-	js   jetstream.JetStream
+	conn  *nats.Conn
+	js    jetstream.JetStream
+	epoch epoch
+}
+
+// epoch is a stretch between two reconnects. What waited for an answer across one waits in vain, and consumers that lived
+// in a server's memory may be gone.
+type epoch struct {
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// context returns a context that ends with the present epoch.
+func (e *epoch) context() context.Context {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx == nil {
+		e.ctx, e.cancel = context.WithCancel(context.Background())
+	}
+	return e.ctx
+}
+
+func (e *epoch) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cancel != nil {
+		e.cancel()
+	}
+	e.ctx = nil
+}
+
+// within returns a context of ctx that also ends with the present epoch.
+func (e *epoch) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(e.context(), cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // What each connection is for. In-process connections are unbuffered pipes: one for all would be a convoy.
@@ -146,16 +181,16 @@ func Open(ctx context.Context, config Config) (_ *Bus, err error) {
 		options = append(options, nats.InProcessServer(b.server))
 	}
 	for range links {
-		conn, err := nats.Connect(config.URL, options...)
+		l := &link{}
+		conn, err := nats.Connect(config.URL, append(options, nats.ReconnectHandler(func(*nats.Conn) { l.epoch.end() }))...)
 		if err != nil {
 			return nil, fmt.Errorf("connect to NATS: %w: %w", err, hub.ErrTransient)
 		}
-		js, err := jetstream.New(conn)
-		if err != nil {
-			conn.Close()
+		l.conn = conn
+		b.links = append(b.links, l)
+		if l.js, err = jetstream.New(conn); err != nil {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
-		b.links = append(b.links, &link{conn: conn, js: js})
 	}
 	b.maxPayload = int(b.links[0].conn.MaxPayload())
 	if err := b.makeStreams(ctx); err != nil {
@@ -208,7 +243,11 @@ func (b *Bus) Run(ctx context.Context) error {
 // Close closes the connections and stops the embedded server. Run must have returned.
 func (b *Bus) Close() error {
 	for _, l := range b.links {
+		if l.conn.IsConnected() {
+			_ = l.conn.FlushTimeout(time.Second) // the last acks
+		}
 		l.conn.Close()
+		l.epoch.end()
 	}
 	if b.server != nil {
 		b.server.stop()

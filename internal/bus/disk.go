@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -40,6 +39,7 @@ func minFree(configured int64, dir string) int64 {
 // health is what is known of the log's ability to take more.
 type health struct {
 	full atomic.Pointer[error] // set while the disk has too little room
+	mute atomic.Pointer[error] // set while a stream does not answer
 
 	mu       sync.Mutex
 	silence  map[string]int // publishes in a row that got no answer, by stream
@@ -52,7 +52,11 @@ func (h *health) answered(stream string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.silence, stream)
-	h.trouble, h.answerAt = nil, time.Now()
+	h.answerAt = time.Now()
+	if len(h.silence) == 0 {
+		h.trouble = nil
+		h.mute.Store(nil)
+	}
 }
 
 // silent records that stream did not answer.
@@ -64,6 +68,18 @@ func (h *health) silent(stream string, err error) {
 	}
 	h.silence[stream]++
 	h.trouble = fmt.Errorf("stream %s does not answer: %w", stream, err)
+	if h.silence[stream] >= silentLimit {
+		mute := fmt.Errorf("%w: %w", h.trouble, hub.ErrBusy)
+		h.mute.Store(&mute)
+	}
+}
+
+// forget begins anew, with what is known to be wrong, if anything is.
+func (h *health) forget(trouble error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.silence, h.trouble = nil, trouble
+	h.mute.Store(nil)
 }
 
 // state returns whether a stream has been silent too long, the trouble, and when something was last published.
@@ -76,9 +92,19 @@ func (h *health) state() (silent bool, trouble error, answerAt time.Time) {
 	return silent, h.trouble, h.answerAt
 }
 
-// accepting returns an error that wraps hub.ErrBusy while the disk is full.
+// serverDown reports whether the embedded server needs a restart: after a write error a stream answers nobody any more,
+// or JetStream has shut itself down altogether.
+func (b *Bus) serverDown() bool {
+	silent, _, _ := b.health.state()
+	return silent || !b.server.jetStream()
+}
+
+// accepting returns an error that wraps hub.ErrBusy while nothing can be stored.
 func (b *Bus) accepting() error {
 	if err := b.health.full.Load(); err != nil {
+		return *err
+	}
+	if err := b.health.mute.Load(); err != nil {
 		return *err
 	}
 	return nil
@@ -149,24 +175,28 @@ func (b *Bus) watch(ctx context.Context) {
 			b.measureBacklog(ctx)
 		}
 		silent, _, answerAt := b.health.state()
-		if !silent && time.Since(answerAt) > probeEvery && b.accepting() == nil {
-			b.probe(ctx)
-			silent, _, _ = b.health.state()
+		if b.health.full.Load() != nil {
+			continue // nothing can be stored, and a new server would fail the same way
 		}
-		if b.server == nil || !silent && b.server.jetStream() {
+		if b.server == nil {
+			if silent || time.Since(answerAt) > probeEvery {
+				if b.probe(ctx) && silent {
+					b.health.forget(nil) // the cluster is back
+				}
+			}
 			continue
 		}
-		// No restart while the disk is full: the new server would fail the same way.
-		if b.accepting() != nil || time.Now().Before(notBefore) {
+		if !silent && time.Since(answerAt) > probeEvery {
+			b.probe(ctx)
+		}
+		if !b.serverDown() || time.Now().Before(notBefore) {
 			continue
 		}
 		b.restart()
-		if b.probe(ctx); ctx.Err() == nil {
-			if _, trouble, _ := b.health.state(); trouble != nil {
-				pause = min(2*pause, restartLimit)
-			} else {
-				pause = restartPause
-			}
+		if b.probe(ctx) {
+			pause = restartPause
+		} else {
+			pause = min(2*pause, restartLimit)
 		}
 		notBefore = time.Now().Add(pause)
 	}
@@ -178,10 +208,7 @@ func (b *Bus) restart() {
 	b.log.Warn("restarting the embedded NATS server: it does not store messages any more")
 	b.metrics.restarts.Inc()
 	err := b.server.restart()
-	b.health.mu.Lock()
-	b.health.silence, b.health.trouble = nil, err
-	b.health.mu.Unlock()
-	b.backlog.restarted()
+	b.health.forget(err)
 	if err != nil {
 		b.log.Error("embedded NATS did not start", "error", err)
 		return
@@ -189,16 +216,13 @@ func (b *Bus) restart() {
 	b.log.Info("embedded NATS is back", "took", time.Since(began))
 }
 
-// probe publishes one tiny message. Its silence is counted like that of any other.
-func (b *Bus) probe(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+// probe publishes one tiny message and reports whether that went well. Its silence is counted like that of any other.
+func (b *Bus) probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*probeTimeout)
 	defer cancel()
 	_, err := b.send(ctx, b.links[linkRequest], streamProbe, &nats.Msg{Subject: subjectProbe, Header: nats.Header{}})
-	if err == nil || errors.Is(err, context.Canceled) {
-		return
+	if err != nil {
+		b.log.Debug("publish probe", "error", err)
 	}
-	b.log.Debug("publish probe", "error", err)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		b.health.silent(streamProbe, err)
-	}
+	return err == nil
 }

@@ -62,7 +62,7 @@ func (b *Bus) runHandlers(ctx context.Context) error {
 	}
 	// The first is the outermost. What lies between dead letter and recoverer elsewhere, the retry, is JetStream's here.
 	router.AddMiddleware(b.measure, correlate, b.deadLetter, recoverer)
-	subscriber := SubscriberConfig{Renewed: b.backlog.renewed, Heartbeat: heartbeat, Drain: shutdownGrace + time.Second, Delay: retryDelay, Log: b.log}
+	subscriber := SubscriberConfig{Session: b.links[linkConsume].epoch.within, Heartbeat: heartbeat, Drain: shutdownGrace + time.Second, Delay: retryDelay, Log: b.log}
 	if b.onWebhooks != nil {
 		subscriber := subscriber
 		subscriber.Consumer, subscriber.Gate = b.webhooksConsumer, b.waitForRoomInEvents

@@ -18,7 +18,7 @@ const (
 	webhookQueue = 4096 // webhooks that may wait per shard; more is ErrBusy
 	eventQueue   = 256  // chunks of events that may wait per partition; more makes callers wait
 
-	attemptTimeout = 4 * time.Second // for one ack; then the same frame is sent again
+	attemptTimeout = 3 * time.Second // for one ack; then the same frame is sent again
 	attemptPause   = 100 * time.Millisecond
 )
 
@@ -225,8 +225,11 @@ func (b *Bus) publishFrame(ctx context.Context, l *link, stream string, msg *nat
 // so that it is stored once, until ctx ends. An answer that no retry can change comes back at once.
 func (b *Bus) send(ctx context.Context, l *link, stream string, msg *nats.Msg) (*jetstream.PubAck, error) {
 	for {
-		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		timed, cancel := context.WithTimeout(ctx, attemptTimeout)
+		attempt, leave := l.epoch.within(timed)
 		ack, err := l.js.PublishMsg(attempt, msg, jetstream.WithRetryAttempts(0))
+		renewed := attempt.Err() != nil && timed.Err() == nil
+		leave()
 		cancel()
 		if err == nil {
 			b.health.answered(stream)
@@ -241,12 +244,14 @@ func (b *Bus) send(ctx context.Context, l *link, stream string, msg *nats.Msg) (
 			return nil, fmt.Errorf("%w: %w", err, hub.ErrInvalid)
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return nil, fmt.Errorf("%w: %w", err, hub.ErrBusy)
+		case renewed:
+			continue // the connection was renewed meanwhile: the answer is lost, ask again at once
 		}
 		if ctx.Err() == nil {
 			b.health.silent(stream, err)
 			b.metrics.retries.WithLabelValues(stream).Inc()
-			if b.server != nil && !b.server.jetStream() {
-				return nil, fmt.Errorf("JetStream is down: %w: %w", err, hub.ErrBusy) // the watch restarts it once there is room
+			if b.server != nil && b.serverDown() {
+				return nil, fmt.Errorf("embedded NATS stores nothing: %w: %w", err, hub.ErrBusy) // the watch restarts it once there is room
 			}
 		}
 		select {

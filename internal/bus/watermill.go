@@ -90,8 +90,8 @@ type SubscriberConfig struct {
 	Consumer func(ctx context.Context, topic string) (jetstream.Consumer, error)
 	// Gate, if set, is called before each pull and holds it back until it returns.
 	Gate func(ctx context.Context) error
-	// Renewed, if set, returns a channel that closes when consumers must be looked up again.
-	Renewed func() <-chan struct{}
+	// Session, if set, returns a context of ctx that also ends when consumers must be looked up again.
+	Session func(ctx context.Context) (context.Context, context.CancelFunc)
 	// Heartbeat is how often the server is told that a message is still in hand: a fraction of the consumer's AckWait.
 	Heartbeat time.Duration
 	// Drain is how long Close waits for the ack of messages in hand before it hands them back.
@@ -103,6 +103,9 @@ type SubscriberConfig struct {
 
 // NewSubscriber returns a Subscriber.
 func NewSubscriber(config SubscriberConfig) *Subscriber {
+	if config.Session == nil {
+		config.Session = context.WithCancel
+	}
 	return &Subscriber{config: config, cancels: map[int]context.CancelFunc{}}
 }
 
@@ -148,7 +151,7 @@ func (s *Subscriber) Close() error {
 func (s *Subscriber) pull(ctx context.Context, topic string, out chan<- *message.Message, inHand *sync.WaitGroup) {
 	pause, logged := lookUpPause, ""
 	for ctx.Err() == nil {
-		session, cancel := s.session(ctx)
+		session, cancel := s.config.Session(ctx)
 		worked, err := s.pullFrom(session, ctx, topic, out, inHand)
 		cancel()
 		if ctx.Err() != nil {
@@ -170,25 +173,6 @@ func (s *Subscriber) pull(ctx context.Context, topic string, out chan<- *message
 		case <-ctx.Done():
 		}
 	}
-}
-
-// session returns a context that also ends when consumers must be looked up again.
-func (s *Subscriber) session(ctx context.Context) (context.Context, context.CancelFunc) {
-	session, cancel := context.WithCancel(ctx)
-	if s.config.Renewed == nil {
-		return session, cancel
-	}
-	renewed := s.config.Renewed()
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-renewed:
-			cancel()
-		case <-session.Done():
-		}
-	}()
-	return session, func() { cancel(); <-watched }
 }
 
 // pullFrom pulls until session ends (nil) or the consumer fails. worked says whether a message came.

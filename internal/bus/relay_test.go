@@ -1,0 +1,155 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
+
+// memoryOutbox is an outbox table.
+type memoryOutbox struct {
+	mu     sync.Mutex
+	rows   []hub.FeedItem
+	failed bool
+}
+
+func (o *memoryOutbox) add(rows ...hub.OutboxRecord) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range rows {
+		o.rows = append(o.rows, hub.FeedItem{OutboxRecord: r})
+	}
+}
+
+func (o *memoryOutbox) Unpublished(_ context.Context, limit int) ([]hub.FeedItem, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.failed {
+		o.failed = true
+		return nil, errors.New("database is away")
+	}
+	var found []hub.FeedItem
+	for _, r := range o.rows {
+		if r.Position == 0 && len(found) < limit {
+			found = append(found, r)
+		}
+	}
+	return found, nil
+}
+
+func (o *memoryOutbox) Published(_ context.Context, ids []string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	next := int64(1)
+	for _, r := range o.rows {
+		next = max(next, r.Position+1)
+	}
+	for _, id := range ids {
+		i := slices.IndexFunc(o.rows, func(r hub.FeedItem) bool { return r.ID == id })
+		o.rows[i].Position = next
+		next++
+	}
+	return nil
+}
+
+func (o *memoryOutbox) RecentlyPublished(_ context.Context, since time.Duration) ([]hub.FeedItem, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if since != 10*time.Minute {
+		return nil, fmt.Errorf("asked for %v", since)
+	}
+	return slices.DeleteFunc(slices.Clone(o.rows), func(r hub.FeedItem) bool { return r.Position == 0 }), nil
+}
+
+func (o *memoryOutbox) unpublished() (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.rows {
+		if r.Position == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func TestRelay(t *testing.T) {
+	b := openBus(t, nil)
+	var mu sync.Mutex
+	var internal []hub.Event
+	b.HandleEvents(func(_ context.Context, frame hub.EventFrame) error {
+		mu.Lock()
+		defer mu.Unlock()
+		internal = append(internal, frame.Events...)
+		b.cursors.set(frame.Incarnation, frame.Partition, frame.Seq)
+		return nil
+	})
+	b.start(t)
+	ev := someEvent(t, 1)
+	body, err := EncodeEvent(&ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outbox := &memoryOutbox{}
+	stage := func(id, customer string) hub.OutboxRecord {
+		return hub.OutboxRecord{ID: id, Kind: hub.OutboxTransition, Subject: "stages.clc.new", CustomerID: customer, Body: []byte(`{"id":"` + id + `"}`)}
+	}
+	outbox.add(
+		stage("stg_old", "cus_1"), // published, but STAGES lost it
+		stage("stg_1", "cus_1"), stage("stg_2", "cus_2"),
+		hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, Subject: "events.0", Body: body},
+		hub.OutboxRecord{ID: "evt_broken", Kind: hub.OutboxEvent, Subject: "events.0", Body: []byte("{")},
+		hub.OutboxRecord{ID: "evt_feed", Kind: hub.OutboxEvent, Body: body},
+		hub.OutboxRecord{ID: "stg_bad", Kind: hub.OutboxTransition, Subject: "stages.clc.*", Body: body},
+		stage("stg_3", "cus_1"),
+	)
+	outbox.rows[0].Position = 41
+	ctx, cancel := context.WithCancel(t.Context())
+	relay := b.NewRelay(outbox)
+	ended := make(chan error, 1)
+	go func() { ended <- relay.Run(ctx) }()
+	relay.Wake()
+	eventually(t, "all published", func() bool { return outbox.unpublished() == 0 })
+	outbox.add(stage("stg_4", "cus_2"))
+	relay.Wake()
+	eventually(t, "the new one too", func() bool { return outbox.unpublished() == 0 })
+	eventually(t, "the internal event applied", func() bool { mu.Lock(); defer mu.Unlock(); return len(internal) == 1 })
+	if diff := cmp.Diff([]hub.Event{ev}, internal, compare); diff != "" {
+		t.Error(diff)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	consumer, err := b.links[linkRequest].js.OrderedConsumer(t.Context(), streamStages, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byCustomer := map[string][]string{}
+	for range 5 {
+		msg, err := consumer.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := msg.Headers().Get(jetstream.MsgIDHeader)
+		if want := `{"id":"` + id + `"}`; string(msg.Data()) != want || msg.Headers().Get("Content-Type") != "application/cloudevents+json" || msg.Subject() != "stages.clc.new" {
+			t.Errorf("message %s: %v %s", id, msg.Headers(), msg.Data())
+		}
+		for _, r := range outbox.rows {
+			if r.ID == id {
+				byCustomer[r.CustomerID] = append(byCustomer[r.CustomerID], id)
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string][]string{"cus_1": {"stg_old", "stg_1", "stg_3"}, "cus_2": {"stg_2", "stg_4"}}, byCustomer); diff != "" {
+		t.Error(diff)
+	}
+}
