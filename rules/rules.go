@@ -7,12 +7,14 @@ import (
 	"strings"
 )
 
+// FS holds the shipped models: <name>.yaml.
+//
 //go:embed *.yaml
-var files embed.FS
+var FS embed.FS
 
 // Names returns the shipped models, sorted.
 func Names() []string {
-	entries, err := files.ReadDir(".")
+	entries, err := FS.ReadDir(".")
 	if err != nil {
 		return nil // an embedded folder that was compiled in can be read
 	}
@@ -25,6 +27,6 @@ func Names() []string {
 
 // Text returns the file of a shipped model; false for a name that is none.
 func Text(name string) ([]byte, bool) {
-	b, err := files.ReadFile(name + ".yaml")
+	b, err := FS.ReadFile(name + ".yaml")
 	return b, err == nil
 }
