@@ -44,7 +44,7 @@ type Config struct {
 	// Paths is where each vendor's webhooks go below Hub. Default: /hooks/shop, /hooks/desk, /hooks/crm, /hooks/zoho.
 	Paths map[string]string
 	// Accounts holds each vendor's account under the keys of a connection (API.md): shop, client_id, client_secret,
-	// access_token, webhook_secret, subdomain, app_id, refresh_token, token. Default: DefaultAccounts.
+	// access_token, webhook_secret, subdomain, app_id, refresh_token, token, integration_user. Default: DefaultAccounts.
 	Accounts map[string]map[string]string
 	// Now is wire time: signatures, token expiry, limits, retries. Default: time.Now.
 	Now func() time.Time
@@ -65,7 +65,8 @@ type Config struct {
 func DefaultAccounts() map[string]map[string]string {
 	return map[string]map[string]string{
 		Shopify: {"shop": "example-shop.myshopify.com", "client_id": "sandbox-shop", "client_secret": "sandbox-shopify-secret"},
-		Zendesk: {"subdomain": "example", "webhook_secret": "sandbox-zendesk-secret", "client_id": "sandbox-desk", "client_secret": "sandbox-zendesk-client"},
+		Zendesk: {"subdomain": "example", "webhook_secret": "sandbox-zendesk-secret", "client_id": "sandbox-desk", "client_secret": "sandbox-zendesk-client",
+			"integration_user": digits(zendeskIntegration)},
 		HubSpot: {"app_id": "54321001", "client_id": "sandbox-crm", "client_secret": "sandbox-hubspot-secret", "refresh_token": "sandbox-hubspot-refresh"},
 		Zoho: {"region": "eu", "client_id": "1000.SANDBOX", "client_secret": "sandbox-zoho-secret", "refresh_token": "1000.sandbox-zoho-refresh",
 			"token": "sandbox-zoho-token"},

@@ -31,6 +31,7 @@ type zendesk struct {
 type zenUser struct {
 	id                           int64
 	name, email, phone, external string
+	notes                        string // of the user's page, for agents alone
 	role                         string // end-user, agent
 	tags                         []string
 	fields                       map[string]any // string or bool or nil
@@ -349,6 +350,9 @@ func (v *zendesk) state() VendorState {
 		}
 		out.Customers = append(out.Customers, Customer{ID: digits(id), Kind: "user", Email: u.email, Phone: u.phone, Name: u.name, Tags: notNil(slices.Clone(u.tags)),
 			Fields: fields, CreatedAt: u.created, UpdatedAt: u.updated, Deleted: u.deleted})
+		if u.notes != "" {
+			out.Notes = append(out.Notes, Note{ID: "note/" + digits(id), Text: u.notes, Customer: digits(id)})
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.tickets)) {
 		t := v.tickets[id]

@@ -213,7 +213,7 @@ func (v *zendesk) updateUser(u *zenUser, in map[string]any, r *request) *respons
 			return &res
 		}
 	}
-	for _, key := range []string{"name", "email", "phone", "external_id"} {
+	for _, key := range []string{"name", "email", "phone", "external_id", "notes", "details"} {
 		if raw, sent := in[key]; sent && raw != nil {
 			if _, ok := raw.(string); !ok {
 				res := zenParameter("You passed an invalid value for the " + key + " attribute. Invalid type. Expected string")
@@ -245,6 +245,11 @@ func (v *zendesk) updateUser(u *zenUser, in map[string]any, r *request) *respons
 	}
 	if phone, ok := in["phone"].(string); ok {
 		u.phone = phone
+	}
+	if notes, ok := in["notes"].(string); ok && notes != u.notes {
+		previous := u.notes
+		u.notes, u.updated = notes, r.business
+		v.emitUser("user.notes_changed", u, map[string]any{"current": notes, "previous": previous}, r.business)
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		if f := v.fields[key]; f != nil {
@@ -298,7 +303,7 @@ func (v *zendesk) userJSON(u *zenUser) map[string]any {
 	for key := range v.fields {
 		fields[key] = u.fields[key]
 	}
-	return map[string]any{"id": u.id, "name": u.name, "email": textOrNil(u.email), "phone": textOrNil(u.phone), "external_id": textOrNil(u.external), "role": u.role,
+	return map[string]any{"id": u.id, "name": u.name, "email": textOrNil(u.email), "phone": textOrNil(u.phone), "external_id": textOrNil(u.external), "role": u.role, "notes": textOrNil(u.notes),
 		"active": !u.deleted, "verified": true, "tags": notNil(u.tags), "user_fields": fields, "created_at": zenTime(u.created), "updated_at": zenTime(u.updated),
 		"locale": "en-US", "time_zone": "UTC", "organization_id": nil, "suspended": false, "shared": false}
 }

@@ -45,6 +45,7 @@ func TestZendeskIsStrict(t *testing.T) {
 		"no user in the body":       {"PUT", "/users/" + id, map[string]any{"name": "x"}, "", 400, "error.title", "Invalid attribute"},
 		"nobody":                    {"PUT", "/users/1", user(map[string]any{}), "", 404, "error", "RecordNotFound"},
 		"not JSON":                  {"PUT", "/users/" + id, "{", "", 422, "error", "Unprocessable Entity"},
+		"notes of the user":         {"PUT", "/users/" + id, user(map[string]any{"notes": "prefers calls"}), "", 200, "user.notes", "prefers calls"},
 		"tags are added":            {"PUT", "/users/" + id + "/tags", map[string]any{"tags": []any{"VIP one"}}, "", 200, "tags.0", "vip_one"},
 		"tags must be a list":       {"PUT", "/users/" + id + "/tags", map[string]any{"tags": "vip"}, "", 400, "error.title", "Invalid attribute"},
 		"field key twice":           {"POST", "/user_fields", map[string]any{"user_field": map[string]any{"type": "text", "title": "x", "key": "lifecycle_stage"}}, "", 422, "details.key.0.error", "DuplicateValue"},

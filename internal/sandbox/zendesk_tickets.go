@@ -149,6 +149,9 @@ func (v *zendesk) ticketRoute(r *request, p []string, t *zenTicket, body map[str
 		for _, c := range t.comments {
 			list = append(list, map[string]any{"id": c.id, "type": "Comment", "author_id": c.author, "body": c.body, "public": c.public, "created_at": zenTime(c.at)})
 		}
+		if r.query.Get("sort_order") == "desc" || r.query.Get("sort") == "-created_at" {
+			slices.Reverse(list)
+		}
 		return answer(http.StatusOK, map[string]any{"comments": list, "count": len(list), "next_page": nil, "previous_page": nil})
 	case r.method != http.MethodPut || len(p) != 0:
 		return zenError(http.StatusNotFound, "InvalidEndpoint", "Not found")
