@@ -230,12 +230,14 @@ func encodeProperties(properties map[string]any) string {
 	if len(properties) == 0 {
 		return ""
 	}
-	names := make([]string, 0, len(properties))
+	var few [16]string
+	names := few[:0]
 	for name := range properties {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	b := make([]byte, 0, 32*len(names))
+	var stack [512]byte
+	b := stack[:0]
 	for _, name := range names {
 		v := properties[name]
 		if v == nil {
