@@ -74,7 +74,7 @@ func (v *zoho) coql(r *request) response {
 	var found []map[string]any
 	for _, id := range m.order {
 		rec := m.records[id]
-		if rec.deleted {
+		if rec.deleted || rec.converted {
 			continue
 		}
 		row := rec.json(m, nil)

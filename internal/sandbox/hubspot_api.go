@@ -13,7 +13,7 @@ import (
 )
 
 func (v *hubspot) reads(r *request) bool {
-	return strings.HasPrefix(r.path, "/crm/v3/objects/") && (r.method == http.MethodGet || strings.HasSuffix(r.path, "/batch/read") || strings.HasSuffix(r.path, "/search"))
+	return strings.HasPrefix(r.path, "/crm/v") && !strings.Contains(r.path, "/properties/") && (r.method == http.MethodGet || strings.HasSuffix(r.path, "/batch/read") || strings.HasSuffix(r.path, "/search"))
 }
 
 // hubProblem is one entry of an error's list.
@@ -48,7 +48,7 @@ func (v *hubspot) serve(r *request) response {
 		return v.fail(http.StatusUnauthorized, category, "The OAuth token used to make this call expired or is not valid.")
 	}
 	path, ok := strings.CutPrefix(r.path, "/crm/v3/")
-	if !ok {
+	if !ok && !strings.HasPrefix(r.path, "/crm/v4/") {
 		return answer(http.StatusNotFound, map[string]any{"status": "error", "message": "No route matches " + r.path})
 	}
 	if strings.HasSuffix(path, "/search") {
@@ -64,6 +64,9 @@ func (v *hubspot) serve(r *request) response {
 	}
 	if !ok {
 		return headers(v.limited("TEN_SECONDLY_ROLLING", "You have reached your ten_secondly_rolling limit."))
+	}
+	if res, ok := v.associations(r, strings.Split(strings.TrimPrefix(r.path, "/crm/"), "/")); ok {
+		return headers(res)
 	}
 	return headers(v.route(r, path))
 }
@@ -117,12 +120,7 @@ func (v *hubspot) route(r *request, path string) response {
 	if len(p) < 2 {
 		return notFound
 	}
-	t := v.types[p[1]]
-	for _, other := range v.types {
-		if t == nil && (singular[other.name] == p[1] || other.id == p[1]) {
-			t = other
-		}
-	}
+	t := v.typeOf(p[1])
 	if t == nil {
 		return v.fail(http.StatusBadRequest, "VALIDATION_ERROR", "Unable to infer object type from: "+p[1])
 	}
@@ -475,12 +473,7 @@ func (v *hubspot) json(t *hubType, rec *hubRecord, properties, associations []st
 	out := map[string]any{"id": strconv.FormatInt(rec.id, 10), "properties": props, "createdAt": hubTime(rec.created), "updatedAt": hubTime(rec.updated), "archived": rec.archived}
 	links := map[string]any{}
 	for _, name := range associations {
-		to := v.types[name]
-		for _, other := range v.types {
-			if to == nil && singular[other.name] == name {
-				to = other
-			}
-		}
+		to := v.typeOf(name)
 		if to == nil || len(rec.assoc[to.name]) == 0 {
 			continue
 		}

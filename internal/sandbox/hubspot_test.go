@@ -243,3 +243,22 @@ func TestHubSpotPersonsEdits(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestHubSpotAssociations(t *testing.T) {
+	b, id := crmBench(t)
+	b.play(Step{Vendor: HubSpot, Do: "deal.created", Customer: "ada@example.com", Object: "d", Amount: "1"})
+	deal := b.State()[HubSpot].Deals[0].ID
+	inputs := map[string]any{"inputs": []any{map[string]any{"id": deal}}}
+	if got := b.call("POST", "/hubspot/crm/v4/associations/deals/contacts/batch/read", inputs); fmt.Sprintf("%.0f", got.at("results.0.to.0.toObjectId")) != id {
+		t.Errorf("v4: %d %s", got.status, got.text)
+	}
+	if got := b.call("POST", "/hubspot/crm/v3/associations/deals/contacts/batch/read", inputs); got.at("results.0.to.0.id") != id {
+		t.Errorf("v3: %d %s", got.status, got.text)
+	}
+	if got := b.call("GET", "/hubspot/crm/v4/objects/deals/"+deal+"/associations/contacts", nil); fmt.Sprintf("%.0f", got.at("results.0.toObjectId")) != id {
+		t.Errorf("one: %d %s", got.status, got.text)
+	}
+	if got := b.call("POST", "/hubspot/crm/v4/associations/deals/contacts/batch/read", map[string]any{"inputs": []any{map[string]any{"id": deal}, map[string]any{"id": "1"}}}); got.status != 207 || got.at("numErrors") != 1.0 {
+		t.Errorf("in part: %d %s", got.status, got.text)
+	}
+}

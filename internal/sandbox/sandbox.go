@@ -69,7 +69,7 @@ func DefaultAccounts() map[string]map[string]string {
 			"integration_user": digits(zendeskIntegration)},
 		HubSpot: {"app_id": "54321001", "client_id": "sandbox-crm", "client_secret": "sandbox-hubspot-secret", "refresh_token": "sandbox-hubspot-refresh"},
 		Zoho: {"region": "eu", "client_id": "1000.SANDBOX", "client_secret": "sandbox-zoho-secret", "refresh_token": "1000.sandbox-zoho-refresh",
-			"token": "sandbox-zoho-token"},
+			"token": "sandbox-zoho-token", "integration_user": zohoApp.id},
 	}
 }
 

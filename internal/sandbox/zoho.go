@@ -58,6 +58,7 @@ type zohoRecord struct {
 	created, modified  time.Time
 	createdBy, changed zohoPerson
 	deleted            bool
+	converted          bool // a lead that became a contact: gone from lists and searches, still there by its id
 }
 
 // zohoChannel is a subscription made by the watch API.
@@ -164,7 +165,7 @@ func (v *zoho) settle(m *zohoModule, rec *zohoRecord) {
 			rec.values["Probability"] = 0.0
 		}
 	}
-	if rec.deleted {
+	if rec.deleted || rec.converted {
 		m.searchable.put(rec.id, nil, v.cfg.Now())
 		return
 	}
@@ -230,7 +231,7 @@ func (v *zoho) notify(m *zohoModule, operation string, changes []zohoChange, at 
 func (v *zoho) find(module, email string) *zohoRecord {
 	m := v.modules[module]
 	for _, id := range m.order {
-		if rec := m.records[id]; !rec.deleted && email != "" && strings.EqualFold(text(rec.values["Email"]), email) {
+		if rec := m.records[id]; !rec.deleted && !rec.converted && email != "" && strings.EqualFold(text(rec.values["Email"]), email) {
 			return rec
 		}
 	}
@@ -282,10 +283,10 @@ func (v *zoho) play(step Step, at time.Time) error {
 		}
 		rec := v.new(contacts, values, zohoAna, at)
 		lead.values["Converted__s"], lead.values["Converted_Contact"] = true, map[string]any{"id": rec.id, "name": rec.values["Full_Name"]}
-		lead.deleted, lead.modified = true, at
+		lead.converted, lead.modified = true, at
 		v.settle(leads, lead)
 		v.notify(contacts, "insert", []zohoChange{{rec: rec}}, at)
-		v.notify(leads, "delete", []zohoChange{{rec: lead}}, at)
+		v.notify(leads, "update", []zohoChange{{lead, []string{"Converted__s", "Converted_Contact"}}}, at)
 		return nil
 	case "deal.stage_changed", "deal.won", "deal.lost":
 		d := deals.records[v.byHandle["Deals/"+step.Object]]
@@ -375,7 +376,7 @@ func (v *zoho) state() VendorState {
 				}
 			}
 			out.Customers = append(out.Customers, Customer{ID: id, Kind: kind, Email: text(rec.values["Email"]), Phone: text(rec.values["Phone"]), Name: text(rec.values["Full_Name"]),
-				Tags: []string{}, Fields: fields, CreatedAt: rec.created, UpdatedAt: rec.modified, Deleted: rec.deleted})
+				Tags: []string{}, Fields: fields, CreatedAt: rec.created, UpdatedAt: rec.modified, Deleted: rec.deleted || rec.converted})
 		}
 	}
 	slices.SortStableFunc(out.Customers, func(a, b Customer) int { return strings.Compare(a.Kind+a.ID, b.Kind+b.ID) })

@@ -227,6 +227,17 @@ func (v *zoho) list(r *request, m *zohoModule) response {
 	var found []*zohoRecord
 	for _, id := range m.order {
 		rec := m.records[id]
+		switch r.query.Get("converted") { // leads alone: "true", "both"; default those that are not
+		case "true":
+			if !rec.converted {
+				continue
+			}
+		case "both":
+		default:
+			if rec.converted {
+				continue
+			}
+		}
 		if !rec.deleted && (len(ids) == 0 || slices.Contains(ids, id)) && rec.modified.After(since) {
 			found = append(found, rec)
 		}

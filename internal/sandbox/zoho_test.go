@@ -190,3 +190,27 @@ func TestZohoWatch(t *testing.T) {
 		t.Errorf("%d %s", got.status, got.text)
 	}
 }
+
+// A converted lead is gone from lists, and can be read by its id, which tells what became of it.
+func TestZohoConvertsLeads(t *testing.T) {
+	b, _ := zohoBench(t)
+	b.play(Step{Vendor: Zoho, Do: "lead.created", Customer: "ben@example.com", Name: "Ben Vogel"})
+	lead := b.State()[Zoho].Customers[1]
+	b.queued(Zoho)
+	b.play(Step{Vendor: Zoho, Do: "lead.converted", Customer: "ben@example.com"})
+	if topics, _ := b.queued(Zoho); fmt.Sprint(topics) != "[Contacts.insert Leads.update]" {
+		t.Errorf("%v", topics)
+	}
+	got := b.call("GET", zohoAPI+"/Leads/"+lead.ID, nil)
+	if lead.Kind != "lead" || got.at("data.0.Converted__s") != true {
+		t.Errorf("%s %d %s", lead.Kind, got.status, got.text)
+	}
+	for query, want := range map[string]int{"": 204, "&converted=both": 200, "&converted=true": 200} {
+		if got := b.call("GET", zohoAPI+"/Leads?ids="+lead.ID+"&fields=Email"+query, nil); got.status != want {
+			t.Errorf("%q: %d", query, got.status)
+		}
+	}
+	if got := b.call("POST", zohoAPI+"/coql", map[string]any{"select_query": "select id from Contacts where Email = 'ben@example.com' limit 1"}); got.status != 200 {
+		t.Errorf("contact: %d", got.status)
+	}
+}
