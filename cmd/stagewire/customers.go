@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stagewire/stagewire/internal/server"
+)
+
+func newCustomersCommand(g *globals) *cobra.Command {
+	f := filters{}
+	c := &cobra.Command{
+		Use: "customers", Short: "Customers, newest change first", GroupID: groupAsk, Args: none,
+		Example: "  stagewire customers --model clc --stage lost\n  stagewire customers show ada@example.com",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return list(c, g, "/customers", f.query(), "id name stages identifiers updated", func(cu server.Customer) []string {
+				return []string{cu.ID, cu.Name, stages(cu), identifiers(cu), when(cu.UpdatedAt)}
+			})
+		},
+	}
+	f.add(c, "q", "text in name or e-mail")
+	f.add(c, "email", "e-mail address")
+	f.add(c, "identifier", "<kind>:<value>")
+	f.add(c, "model", "model of --stage")
+	f.add(c, "stage", "in this stage of --model")
+	f.add(c, "tag", "has this tag")
+	f.page(c)
+	c.AddCommand(newCustomersShowCommand(g))
+	return c
+}
+
+func stages(cu server.Customer) string {
+	var parts []string
+	for _, model := range slices.Sorted(maps.Keys(cu.Stages)) {
+		parts = append(parts, model+"="+cu.Stages[model].Stage)
+	}
+	return strings.Join(parts, " ")
+}
+
+func identifiers(cu server.Customer) string {
+	var parts []string
+	for _, id := range cu.Identifiers {
+		parts = append(parts, id.Value)
+	}
+	return strings.Join(parts, " ")
+}
+
+func newCustomersShowCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "show <id or e-mail>", Short: "One customer and what happened to her", Args: arguments(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			a, err := g.api()
+			if err != nil {
+				return err
+			}
+			id, err := findCustomer(c, a, args[0])
+			if err != nil {
+				return err
+			}
+			customer, raw, err := ask[server.Customer](c.Context(), a, "GET", "/customers/"+url.PathEscape(id), nil, nil)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return printJSON(c.OutOrStdout(), raw)
+			}
+			timeline, _, err := ask[server.List[server.Entry]](c.Context(), a, "GET", "/customers/"+url.PathEscape(id)+"/timeline", url.Values{"limit": {"30"}}, nil)
+			if err != nil {
+				return err
+			}
+			return showCustomer(c, customer, timeline)
+		},
+	}
+}
+
+// findCustomer takes an id as it is and looks an e-mail address up.
+func findCustomer(c *cobra.Command, a *api, who string) (string, error) {
+	if !strings.Contains(who, "@") {
+		return who, nil
+	}
+	page, _, err := ask[server.List[server.Customer]](c.Context(), a, "GET", "/customers", url.Values{"email": {who}}, nil)
+	if err != nil {
+		return "", err
+	}
+	if len(page.Items) == 0 {
+		return "", fmt.Errorf("no customer has the e-mail address %s", who)
+	}
+	return page.Items[0].ID, nil
+}
+
+func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[server.Entry]) error {
+	out := c.OutOrStdout()
+	pairs := []string{"id", cu.ID, "name", cu.Name, "tags", strings.Join(cu.Tags, " "), "since", when(cu.CreatedAt)}
+	for _, id := range cu.Identifiers {
+		at := id.Value
+		if id.Connection != "" {
+			at += " at " + id.Connection
+		}
+		pairs = append(pairs, id.Kind, at)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cu.Traits)) {
+		pairs = append(pairs, "trait "+name, fmt.Sprintf("%v (%s)", cu.Traits[name].Value, cu.Traits[name].Connection))
+	}
+	for _, channel := range slices.Sorted(maps.Keys(cu.Consent)) {
+		pairs = append(pairs, "consent "+channel, cu.Consent[channel])
+	}
+	if err := facts(out, pairs...); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, model := range slices.Sorted(maps.Keys(cu.Stages)) {
+		s := cu.Stages[model]
+		rows = append(rows, []string{model, s.Stage, when(s.Since), s.By, when(s.WakesAt)})
+	}
+	if err := section(c, "model stage since by wakes", rows); err != nil {
+		return err
+	}
+	rows = nil
+	for _, kind := range slices.Sorted(maps.Keys(cu.Facts)) {
+		f := cu.Facts[kind]
+		var sums []string
+		for _, m := range f.Sum {
+			sums = append(sums, m.Amount+" "+m.Currency)
+		}
+		rows = append(rows, []string{kind, strconv.Itoa(f.Count), when(f.FirstAt), when(f.LastAt), strings.Join(sums, ", ")})
+	}
+	if err := section(c, "kind count first last sum", rows); err != nil {
+		return err
+	}
+	rows = nil
+	for _, e := range timeline.Items {
+		rows = append(rows, []string{when(e.At), e.Type, e.Summary})
+	}
+	return section(c, "at what summary", rows)
+}
+
+// section is a table after an empty line, where there is something to tell.
+func section(c *cobra.Command, head string, rows [][]string) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(c.OutOrStdout()); err != nil {
+		return err
+	}
+	return table(c.OutOrStdout(), head, rows)
+}

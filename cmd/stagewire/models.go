@@ -1,0 +1,66 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stagewire/stagewire/internal/lifecycle"
+	"github.com/stagewire/stagewire/internal/server"
+	"github.com/stagewire/stagewire/rules"
+)
+
+func newModelsCommand(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "models", Short: "Models in use and shipped ones, with their customers", GroupID: groupAsk, Args: none,
+		Long: "Lists models with their stages and how many customers are in each. Where no hub answers and none was named, it lists the\nshipped ones.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			page, err := models(c, g)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return printJSON(c.OutOrStdout(), page)
+			}
+			return printPage(c, page, "name version state of path stages", func(m server.Model) []string {
+				var stages []string
+				for _, s := range m.Stages {
+					stages = append(stages, s.Name+":"+strconv.Itoa(s.Customers))
+				}
+				return []string{m.Name, strconv.Itoa(m.Version), m.State, m.Of, yes(m.PathDependent), strings.Join(stages, " ")}
+			})
+		},
+	}
+}
+
+func models(c *cobra.Command, g *globals) (server.List[server.Model], error) {
+	a, err := g.api()
+	if err != nil {
+		return server.List[server.Model]{}, err
+	}
+	page, _, err := ask[server.List[server.Model]](c.Context(), a, "GET", "/models", nil, nil)
+	if err == nil || !errors.Is(err, errNoHub) || g.server != "" {
+		return page, err
+	}
+	if _, err := fmt.Fprintf(c.ErrOrStderr(), "%v; these are the shipped models\n", err); err != nil {
+		return page, err
+	}
+	page.Items = []server.Model{}
+	for _, name := range rules.Names() {
+		text, _ := rules.Text(name)
+		m, err := lifecycle.Compile("rules/"+name+".yaml", text, lifecycle.Env{})
+		if err != nil {
+			return page, err
+		}
+		depends, _ := m.PathDependent()
+		shape := server.Model{Name: m.Name, State: "draft", Of: string(m.Of), PathDependent: depends, Labels: m.Labels}
+		for _, s := range m.Stages {
+			shape.Stages = append(shape.Stages, server.ModelStage{Name: s.Name, Labels: s.Labels, Asks: s.Asks})
+		}
+		page.Items = append(page.Items, shape)
+	}
+	return page, nil
+}
