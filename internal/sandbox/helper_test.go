@@ -175,6 +175,7 @@ type receiver struct {
 	mu     sync.Mutex
 	got    []received
 	answer func(n int) (status int, header map[string]string) // n counts from 1
+	keep   bool
 	url    string
 }
 
@@ -185,9 +186,12 @@ type received struct {
 }
 
 func newReceiver(t testing.TB) *receiver {
-	r := &receiver{answer: func(int) (int, map[string]string) { return 200, nil }}
+	r := &receiver{keep: true, answer: func(int) (int, map[string]string) { return 200, nil }}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
+		if !r.keep {
+			return
+		}
 		r.mu.Lock()
 		r.got = append(r.got, received{req.URL.Path, req.Header, body})
 		status, header := r.answer(len(r.got))

@@ -89,6 +89,9 @@ func (s *Sandbox) Idle() bool { return s.Outstanding() == 0 }
 
 // enqueue puts a webhook into its vendor's queue, with the faults its knobs and the seed give it. The lock is held.
 func (s *Sandbox) enqueue(h *hook) {
+	if s.mute {
+		return
+	}
 	h.echo = s.echo
 	k, q, now := s.knobs[h.vendor], s.queues[h.vendor], s.cfg.Now()
 	// Drawn from the webhook's own id: the same for a seed, whatever else happened in between.
@@ -123,14 +126,14 @@ func (s *Sandbox) enqueue(h *hook) {
 const senders = 10
 
 // Run sends the queued webhooks and retries them as their vendors do, until ctx ends. What is on its way then goes back to the
-// queue, so that a later Run sends it again.
+// queue, so that a later Run sends it again. It returns nil when all it started has ended.
 func (s *Sandbox) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, name := range Vendors {
 		wg.Go(func() { s.dispatch(ctx, name) })
 	}
 	wg.Wait()
-	return ctx.Err()
+	return nil
 }
 
 func (s *Sandbox) dispatch(ctx context.Context, vendor string) {

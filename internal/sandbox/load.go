@@ -29,6 +29,9 @@ type LoadConfig struct {
 	Step  time.Duration
 	// Retry repeats a webhook that was not acknowledged, after this wait, until it is or ctx ends; 0: never.
 	Retry time.Duration
+	// Also names vendors that know the same people by e-mail address without telling anybody, so that the hub finds
+	// records there to write to.
+	Also []string
 	// Duplicates is the probability that an acknowledged webhook is sent again.
 	Duplicates float64
 	// Acknowledged, if set, is called for each webhook as it is acknowledged, from several goroutines.
@@ -77,7 +80,10 @@ func (s *Sandbox) Load(ctx context.Context, cfg LoadConfig) (*LoadReport, error)
 	if cfg.Rate > 0 {
 		limiter = rate.NewLimiter(rate.Limit(cfg.Rate), max(1, int(cfg.Rate/100)))
 	}
-	people := s.loadPeople(cfg)
+	people, err := s.loadPeople(cfg)
+	if err != nil {
+		return nil, err
+	}
 	begin := time.Now()
 	var (
 		mu     sync.Mutex
@@ -121,9 +127,11 @@ func (s *Sandbox) Load(ctx context.Context, cfg LoadConfig) (*LoadReport, error)
 }
 
 // loadPeople makes the customers of a load, known to the shop so that the hub can write to them.
-func (s *Sandbox) loadPeople(cfg LoadConfig) []*shopCustomer {
+func (s *Sandbox) loadPeople(cfg LoadConfig) ([]*shopCustomer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.mute = true
+	defer func() { s.mute = false }()
 	v := s.vendors[Shopify].(*shopify)
 	people := make([]*shopCustomer, cfg.Customers)
 	at := s.cfg.Business()
@@ -138,11 +146,20 @@ func (s *Sandbox) loadPeople(cfg LoadConfig) []*shopCustomer {
 				created: at, updated: at, consent: "not_subscribed", currency: "EUR"}
 			v.customers[id] = c
 			v.index(c)
+			for _, name := range cfg.Also {
+				other := s.vendors[name]
+				if other == nil || name == Shopify {
+					return nil, fmt.Errorf("load: no other vendor %q: %w", name, hub.ErrInvalid)
+				}
+				if err := other.play(Step{At: at, Vendor: name, Do: "customer.created", Customer: c.email, Name: "Load " + c.last}, at); err != nil {
+					return nil, err
+				}
+			}
 		}
 		copied := *c // bodies are rendered without the lock, from a copy that the API never changes
 		people[i] = &copied
 	}
-	return people
+	return people, nil
 }
 
 // loadOne sends the n-th order. It returns nil where ctx ended before the first attempt.

@@ -20,7 +20,7 @@ func TestLoad(t *testing.T) {
 	}
 	b := newBench(t, func(c *Config) { c.Hub = r.url })
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	cfg := LoadConfig{Orders: 100, Customers: 10, Workers: 4, Start: start, Step: time.Minute}
+	cfg := LoadConfig{Orders: 100, Customers: 10, Workers: 4, Start: start, Step: time.Minute, Also: []string{HubSpot, Zoho, Zendesk}}
 	report, err := b.Load(context.Background(), cfg)
 	if err != nil || len(report.Acknowledged) != 80 || len(report.Refused) != 20 {
 		t.Fatalf("%v: %d acknowledged, %d refused", err, len(report.Acknowledged), len(report.Refused))
@@ -42,8 +42,13 @@ func TestLoad(t *testing.T) {
 	if len(people) != 10 {
 		t.Errorf("%d customers", len(people))
 	}
-	if n := len(b.State()[Shopify].Customers); n != 10 {
-		t.Errorf("the shop knows %d", n)
+	for vendor, state := range b.State() {
+		if n := len(state.Customers); n != 10 {
+			t.Errorf("%s knows %d", vendor, n)
+		}
+	}
+	if !b.Idle() {
+		t.Error("somebody is told of people who were there before")
 	}
 	// The same seed repeats the same orders, and with Retry all are acknowledged in the end.
 	cfg.Retry = time.Millisecond

@@ -105,6 +105,7 @@ type Sandbox struct {
 	requests map[string][]Request
 	queues   map[string]*queue
 	echo     bool // what is enqueued now is the echo of an API write
+	mute     bool // what happens now is told to nobody
 	mask     *strings.Replacer
 	chance   *rand.Rand // for faults of the API, whose order the hub decides anyway
 }
