@@ -12,6 +12,9 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
+// followerPatience is how long a frame that is in the stream may take to reach the follower before we look whether it still exists.
+const followerPatience = 100 * time.Millisecond
+
 // backlog knows the header of every frame that waits in WEBHOOKS and EVENTS: its sequence, partition and oldest
 // received_at. A follower per stream reads headers as frames come, so that asking for the oldest reads no frame at all.
 // Frames are not in order of received_at (hydration and redelivery bring old webhooks late), so all of them count.
@@ -27,6 +30,8 @@ type waiting struct {
 	frames  []waitingFrame // by ascending sequence
 	last    uint64         // the newest sequence seen
 	changed chan struct{}  // closed and replaced when last grows
+	reader  jetstream.Consumer
+	read    uint64 // messages that came from reader
 }
 
 type waitingFrame struct {
@@ -63,20 +68,31 @@ func (k *backlog) applied(p int, seq uint64) {
 	k.floors[p] = max(k.floors[p], seq)
 }
 
-// reached waits until the follower of stream has seen seq.
+// reached waits until the follower of stream has seen all that exists up to seq.
 func (k *backlog) reached(ctx context.Context, stream string, seq uint64) error {
+	patience := time.NewTimer(followerPatience)
+	defer patience.Stop()
 	for {
 		k.mu.Lock()
 		w := k.streams[stream]
-		last, changed := w.last, w.changed
+		last, changed, reader, read := w.last, w.changed, w.reader, w.read
 		k.mu.Unlock()
 		if last >= seq {
 			return nil
 		}
 		select {
 		case <-changed:
+		case <-patience.C:
+			// The message at seq may be purged or erased: then nothing more comes.
+			if reader != nil {
+				info, err := reader.Info(ctx)
+				if err == nil && info.NumPending == 0 && info.Delivered.Consumer <= read {
+					k.saw(stream, waitingFrame{seq: seq}, false)
+				}
+			}
+			patience.Reset(followerPatience)
 		case <-ctx.Done():
-			return fmt.Errorf("backlog of %s: only %d of %d frames are known yet: %w: %w", stream, last, seq, context.Cause(ctx), hub.ErrTransient)
+			return fmt.Errorf("backlog of %s: known up to %d of %d: %w: %w", stream, last, seq, context.Cause(ctx), hub.ErrTransient)
 		}
 	}
 }
@@ -140,6 +156,10 @@ func (b *Bus) followFrom(ctx context.Context, stream string) error {
 	if from > 0 {
 		b.backlog.saw(stream, waitingFrame{seq: from}, false)
 	}
+	b.backlog.mu.Lock()
+	w := b.backlog.streams[stream]
+	w.reader, w.read = consumer, 0
+	b.backlog.mu.Unlock()
 	iterator, err := consumer.Messages(jetstream.PullMaxMessages(256), jetstream.PullHeartbeat(pullHeartbeat))
 	if err != nil {
 		return err
@@ -164,6 +184,9 @@ func (b *Bus) followFrom(ctx context.Context, stream string) error {
 		}
 		f.oldest = header.oldest
 		b.backlog.saw(stream, f, counts)
+		b.backlog.mu.Lock()
+		w.read = meta.Sequence.Consumer
+		b.backlog.mu.Unlock()
 	}
 }
 
@@ -185,8 +208,8 @@ func (b *Bus) floor(ctx context.Context, stream string) (uint64, error) {
 
 // Oldest returns the received_at of the oldest webhook or event that waits, zero when none does: WEBHOOKS above the ack
 // floor, then EVENTS above the cursors. WEBHOOKS is read first, so that what is on its way from one to the other is seen
-// in one of them. The result may be too old for a moment, never too young. It needs Run, and costs two requests to NATS
-// and one to the database, whatever waits. It wraps hub.ErrTransient while that cannot be known.
+// in one of them. The result may be too old for a moment, never too young. It needs Run, and costs three requests to
+// NATS and one to the database, whatever waits. It wraps hub.ErrTransient while that cannot be known.
 func (b *Bus) Oldest(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestsTimeout)
 	defer cancel()
@@ -209,25 +232,14 @@ func (b *Bus) oldestWebhook(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
+	// What the consumer says is pending lags behind the stream by a moment; the stream's end does not.
 	floor := info.AckFloor.Stream
-	if info.NumPending == 0 && info.NumAckPending == 0 {
-		// All that was there is done. Deleted messages at the end can leave the floor behind the last delivery.
-		floor = max(floor, info.Delivered.Stream)
-		b.backlog.prune(streamWebhooks, func(f waitingFrame) bool { return f.seq <= floor })
-		return time.Time{}, nil
-	}
-	// Delivered and pending ones reach up to here at least.
-	if err := b.backlog.reached(ctx, streamWebhooks, max(info.Delivered.Stream, floor+1)); err != nil {
+	stream, err := b.streamInfo(ctx, streamWebhooks)
+	if err != nil {
 		return time.Time{}, err
 	}
-	if info.NumPending > 0 {
-		stream, err := b.streamInfo(ctx, streamWebhooks)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if err := b.backlog.reached(ctx, streamWebhooks, stream.State.LastSeq); err != nil {
-			return time.Time{}, err
-		}
+	if err := b.backlog.reached(ctx, streamWebhooks, stream.State.LastSeq); err != nil {
+		return time.Time{}, err
 	}
 	oldest, _ := b.backlog.prune(streamWebhooks, func(f waitingFrame) bool { return f.seq <= floor })
 	return oldest, nil

@@ -74,6 +74,8 @@ type Bus struct {
 	server     *embedded // nil with an external cluster
 	links      []*link
 	maxPayload int
+	// attemptTimeout is how long one publish waits for its ack. Tests shorten it.
+	attemptTimeout time.Duration
 
 	incarnations map[string]string
 	publishers   []*batch.Batch[hub.Webhook, hub.Position] // one per shard of WEBHOOKS
@@ -156,7 +158,7 @@ func Open(ctx context.Context, config Config) (_ *Bus, err error) {
 		config.Registerer = prometheus.NewRegistry()
 	}
 	b := &Bus{
-		config: config, log: config.Log, now: config.Now, opened: time.Now(), metrics: newMetrics(config.Registerer),
+		config: config, log: config.Log, now: config.Now, opened: time.Now(), attemptTimeout: defaultAttempt, metrics: newMetrics(config.Registerer),
 		incarnations: map[string]string{}, first: map[string]*sync.Once{streamWebhooks: {}, streamEvents: {}},
 	}
 	b.backlog.init(config.Partitions)

@@ -139,6 +139,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func TestWebhooksThere(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	var mu sync.Mutex
 	got := map[string]hub.StoredWebhook{}
@@ -203,6 +204,7 @@ func TestWebhooksThere(t *testing.T) {
 }
 
 func TestEventsInOrderByPartition(t *testing.T) {
+	t.Parallel()
 	const partitions = 4
 	b := openBus(t, func(c *Config) { c.Partitions = partitions })
 	var mu sync.Mutex

@@ -63,6 +63,7 @@ func TestCrashChild(t *testing.T) {
 // TestCrash kills a publishing process with SIGKILL, several times on one directory, and counts: every webhook that was
 // acknowledged is there and becomes an event, and the next delivery after a crash comes soon.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	dir, acked := t.TempDir(), map[string]bool{}
 	for round := range 3 {
 		cmd := child(t, "TestCrashChild", crashDir+"="+dir, fmt.Sprintf("STAGEWIRE_TEST_ROUND=%d", round))

@@ -17,6 +17,7 @@ import (
 )
 
 func TestRetryDelayGrows(t *testing.T) {
+	t.Parallel()
 	var got []time.Duration
 	for n := range uint64(9) {
 		got = append(got, retryDelay(n+1))
@@ -32,6 +33,7 @@ func TestRetryDelayGrows(t *testing.T) {
 
 // A failing or panicking handler gets the frame again, the partition waits for it, and each failure is logged once.
 func TestFailedFramesComeAgainInOrder(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	var mu sync.Mutex
 	var order []string
@@ -72,6 +74,7 @@ func TestFailedFramesComeAgainInOrder(t *testing.T) {
 
 // What cannot be read goes to the dead letters with its place; a moved frame is skipped; both are acked.
 func TestUnreadableAndMovedFrames(t *testing.T) {
+	t.Parallel()
 	type letter struct {
 		stream string
 		at     hub.Position
@@ -161,6 +164,7 @@ func TestUnreadableAndMovedFrames(t *testing.T) {
 // At start the consumer of a partition begins after the cursor, whatever was acked before: the database may come from a
 // backup. Events that were applied are not seen again, events that were only acked are.
 func TestConsumersStartFromTheCursor(t *testing.T) {
+	t.Parallel()
 	dir, cursors := t.TempDir(), &cursorTable{}
 	run := func(until int) (got []string) {
 		b := openBus(t, func(c *Config) { c.Dir, c.Cursors = dir, cursors.list })
@@ -197,6 +201,7 @@ func TestConsumersStartFromTheCursor(t *testing.T) {
 
 // A stream that ends before the cursor of its own incarnation has lost its tail; one of another incarnation starts afresh.
 func TestCursorBeyondTheStream(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	b.HandleEvents(func(context.Context, hub.EventFrame) error { return nil })
 	b.cursors.set("EVENTS@2020-01-01T00:00:00Z", 0, 99)
@@ -212,6 +217,7 @@ func TestCursorBeyondTheStream(t *testing.T) {
 
 // Webhooks are not pulled while EVENTS holds more than 64 unapplied frames.
 func TestBackPressure(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	var handled, applied atomic.Int64
 	release := make(chan struct{})
@@ -253,6 +259,7 @@ func TestBackPressure(t *testing.T) {
 
 // Oldest is the least received_at of all that waits, in any order, and zero when nothing does.
 func TestOldest(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	b.start(t)
 	check := func(what string, want time.Time) {
@@ -312,6 +319,7 @@ func TestOldest(t *testing.T) {
 
 // Only what is done and old is purged.
 func TestPurge(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, func(c *Config) { c.Partitions = 2 })
 	b.start(t)
 	perPartition := []uint64{0, 0}
@@ -354,11 +362,41 @@ func TestPurge(t *testing.T) {
 	if want := (Purged{Webhooks: 7, Events: perPartition[1]}); err != nil || got != want {
 		t.Fatalf("purged %+v, %v, want %+v", got, err, want)
 	}
+	if all, err := b.Purge(t.Context(), later, later); err != nil || all != (Purged{}) {
+		t.Errorf("purged twice: %+v, %v", all, err)
+	}
 	queued, err := b.Queued(t.Context(), 100)
 	if err != nil || len(queued) != 13 || queued[0].ID != "whk_7" || queued[12].ID != "whk_19" {
 		t.Errorf("%d queued: %v", len(queued), err)
 	}
 	if newest, err := b.Queued(t.Context(), 2); err != nil || len(newest) != 2 || newest[0].ID != "whk_18" {
 		t.Errorf("newest two: %+v, %v", newest, err)
+	}
+}
+
+// After a purge took the stream's last message, a new process still learns that nothing waits.
+func TestOldestAfterPurgeAndRestart(t *testing.T) {
+	t.Parallel()
+	dir, cursors := t.TempDir(), &cursorTable{}
+	for round := range 2 {
+		b := openBus(t, func(c *Config) { c.Dir, c.Cursors, c.Partitions = dir, cursors.list, 2 }).start(t)
+		if round == 0 {
+			ev := someEvent(t, 1)
+			if err := b.PublishEvents(t.Context(), []hub.Event{ev}); err != nil {
+				t.Fatal(err)
+			}
+			cursors.set(b.Incarnation(), ev.Partition(2), 1)
+			later := time.Now().Add(time.Hour)
+			if got, err := b.Purge(t.Context(), later, later); err != nil || got.Events != 1 {
+				t.Fatalf("purged %+v, %v", got, err)
+			}
+		}
+		if oldest, err := b.Oldest(t.Context()); err != nil || !oldest.IsZero() {
+			t.Errorf("round %d: %v, %v", round, oldest, err)
+		}
+		b.stop(t)
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

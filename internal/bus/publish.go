@@ -18,7 +18,7 @@ const (
 	webhookQueue = 4096 // webhooks that may wait per shard; more is ErrBusy
 	eventQueue   = 256  // chunks of events that may wait per partition; more makes callers wait
 
-	attemptTimeout = 3 * time.Second // for one ack; then the same frame is sent again
+	defaultAttempt = 3 * time.Second // for one ack; then the same frame is sent again
 	attemptPause   = 100 * time.Millisecond
 )
 
@@ -225,7 +225,7 @@ func (b *Bus) publishFrame(ctx context.Context, l *link, stream string, msg *nat
 // so that it is stored once, until ctx ends. An answer that no retry can change comes back at once.
 func (b *Bus) send(ctx context.Context, l *link, stream string, msg *nats.Msg) (*jetstream.PubAck, error) {
 	for {
-		timed, cancel := context.WithTimeout(ctx, attemptTimeout)
+		timed, cancel := context.WithTimeout(ctx, b.attemptTimeout)
 		attempt, leave := l.epoch.within(timed)
 		ack, err := l.js.PublishMsg(attempt, msg, jetstream.WithRetryAttempts(0))
 		renewed := attempt.Err() != nil && timed.Err() == nil

@@ -54,9 +54,6 @@ func (b *Bus) Queued(ctx context.Context, limit int) ([]hub.StoredWebhook, error
 	if err != nil {
 		return nil, err
 	}
-	if consumer.NumPending == 0 && consumer.NumAckPending == 0 {
-		return nil, nil
-	}
 	stream, err := b.streamInfo(ctx, streamWebhooks)
 	if err != nil {
 		return nil, err

@@ -82,6 +82,7 @@ func (o *memoryOutbox) unpublished() (n int) {
 }
 
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	var mu sync.Mutex
 	var internal []hub.Event

@@ -21,6 +21,7 @@ import (
 // Publishers and subscribers live through a restart of the embedded server: nothing acknowledged is lost, and no caller
 // sees more than a delay.
 func TestRestartInPlace(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	var mu sync.Mutex
 	handled, applied := map[string]bool{}, map[string]bool{}
@@ -94,6 +95,7 @@ func TestRestartInPlace(t *testing.T) {
 
 // A JetStream that shut itself down, as it does when the disk is full, is found and restarted by the watch.
 func TestJetStreamThatGaveUpIsRestarted(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil).start(t)
 	if _, err := b.PublishWebhook(t.Context(), someWebhook(1, 4)); err != nil {
 		t.Fatal(err)
@@ -116,6 +118,7 @@ func TestJetStreamThatGaveUpIsRestarted(t *testing.T) {
 
 // Below min_free_disk webhooks and events are refused at once, and readyz says so.
 func TestMinFreeDisk(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, func(c *Config) { c.MinFreeDisk = 1 << 60 }).start(t)
 	if _, err := b.PublishWebhook(t.Context(), someWebhook(1, 4)); !errors.Is(err, hub.ErrBusy) {
 		t.Errorf("webhook: %v", err)
@@ -129,6 +132,7 @@ func TestMinFreeDisk(t *testing.T) {
 }
 
 func TestDefaultMinFreeDisk(t *testing.T) {
+	t.Parallel()
 	d, err := statDisk(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +150,7 @@ const fullDiskDir = "STAGEWIRE_TEST_FULL_DISK"
 // TestFullDisk fills a small disk of its own, in a user namespace, under a running bus: refused while it is full, and
 // well again without a new process once there is room.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if dir := os.Getenv(fullDiskDir); dir != "" {
 		fullDisk(t, dir)
 		return
@@ -177,6 +182,7 @@ func fullDisk(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	b := openBus(t, func(c *Config) { c.Dir, c.MinFreeDisk = dir, free })
+	b.attemptTimeout = 500 * time.Millisecond
 	var handled atomic.Int64
 	b.HandleWebhooks(func(_ context.Context, webhooks []hub.StoredWebhook) error {
 		handled.Add(int64(len(webhooks)))

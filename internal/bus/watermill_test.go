@@ -25,6 +25,7 @@ import (
 //   - ContextPreserved: contexts do not cross a network.
 //   - ForceShort: the long form pushes 5,000 single messages through one fsync each.
 func TestWatermill(t *testing.T) {
+	t.Parallel()
 	b := openBus(t, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -60,6 +61,7 @@ func TestWatermill(t *testing.T) {
 }
 
 func TestClosedPublisherAndSubscriber(t *testing.T) {
+	t.Parallel()
 	p := &Publisher{}
 	for range 2 {
 		if err := p.Close(); err != nil {
