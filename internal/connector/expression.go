@@ -12,6 +12,7 @@ import (
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
 	"gopkg.in/yaml.v3"
 
@@ -124,12 +125,22 @@ func (a at) compile(text string, offset int, env any, want wants) *expression {
 	if want == wantsBool {
 		options = append(options, expr.AsBool(), expr.WarnOnAny())
 	}
-	seen := &reader{loader: a.loader}
-	options = append(options, expr.Patch(seen))
+	broken := &expression{} // not nil, so that what is misspelt does not count as missing too
 	program, err := expr.Compile(text, options...)
 	if err != nil {
 		a.expressionProblem(err, offset, env)
-		return nil
+		return broken
+	}
+	// Not as a patcher of the compiler: with one, expr 1.17.8 no longer reports unknown names in the arguments of typed functions.
+	tree, err := parser.Parse(text)
+	if err != nil {
+		a.expressionProblem(err, offset, env)
+		return broken
+	}
+	seen := &reader{loader: a.loader}
+	ast.Walk(&tree.Node, seen)
+	if seen.whole {
+		a.problem("", "$env is not supported")
 	}
 	for _, s := range seen.settings {
 		if _, ok := a.settings[s]; !ok {
@@ -189,6 +200,7 @@ func environmentNames(env any) []string {
 type reader struct {
 	*loader
 	settings []string
+	whole    bool // $env is used
 }
 
 // Visit implements ast.Visitor.
@@ -196,8 +208,8 @@ func (r *reader) Visit(n *ast.Node) {
 	switch n := (*n).(type) {
 	case *ast.StringNode:
 		r.names[n.Value] = struct{}{}
-	case *ast.ConstantNode:
-		r.dynamic = r.dynamic || reflect.ValueOf(n.Value).Kind() == reflect.Map
+	case *ast.IdentifierNode:
+		r.whole = r.whole || n.Value == "$env"
 	case *ast.MemberNode:
 		switch p := n.Property.(type) {
 		case *ast.StringNode:

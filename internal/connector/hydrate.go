@@ -238,7 +238,10 @@ func (c *Connector) FetchedEvents(row hub.HydrationRecord, body []byte, gone boo
 		}
 	}
 	b := builder{c: c, conn: conn, settings: env.Settings, received: row.ReceivedAt, webhook: row.WebhookID, version: hub.Version{Fetch: version},
-		item: row.Item, topic: env.Topic, object: row.Object, id: row.ID, gone: gone}
+		known: row.ReceivedAt, item: row.Item, topic: env.Topic, object: row.Object, id: row.ID, gone: gone}
+	if row.DueAt.After(b.known) {
+		b.known = row.DueAt // a fetch that was put off sees a later state
+	}
 	b.all(o.events, o.byTopic, env)
 	return b.out, errors.Join(b.errs...)
 }

@@ -362,7 +362,7 @@ func (l *loader) properties(a at, m *mapping, env any) {
 	given := map[string]bool{}
 	for _, e := range a.entries() {
 		x := e.expression(env, wantsAny)
-		if m.kind == nil || x == nil {
+		if m.kind == nil || x == nil || x.program == nil {
 			continue
 		}
 		t, ok := m.kind.Properties[e.key]

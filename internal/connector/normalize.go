@@ -45,7 +45,7 @@ func (c *Connector) Normalize(w *hub.Webhook, conn *hub.Connection) (Normalized,
 	if err != nil {
 		return Normalized{}, err
 	}
-	b := builder{c: c, conn: conn, settings: env.Settings, received: w.ReceivedAt, webhook: w.ID, version: hub.Version{Activation: w.Activation}}
+	b := builder{c: c, conn: conn, settings: env.Settings, received: w.ReceivedAt, known: w.ReceivedAt, webhook: w.ID, version: hub.Version{Activation: w.Activation}}
 	if len(items) < 64 {
 		b.out.Events = make([]hub.Event, 0, len(items))
 	}
@@ -92,6 +92,7 @@ type builder struct {
 	out      Normalized
 	errs     []error
 	received time.Time
+	known    time.Time // when what is mapped was learnt: times further ahead of it than hub.MaxAhead are clamped
 	webhook  string
 	version  hub.Version
 	item     int
@@ -236,9 +237,9 @@ func (b *builder) time(m *mapping, env any, ev *hub.Event) error {
 			break
 		}
 	}
-	if t.After(b.received.Add(hub.MaxAhead)) {
+	if t.After(b.known.Add(hub.MaxAhead)) {
 		ev.ClampedFrom = t.UTC().Truncate(hub.Resolution)
-		t = b.received
+		t = b.known
 	}
 	ev.OccurredAt = t.UTC().Truncate(hub.Resolution)
 	return nil
@@ -249,6 +250,9 @@ func (b *builder) vendorID(m *mapping, env any, ev *hub.Event) (string, error) {
 	if m.id == nil {
 		if b.gone && ev.OccurredBy == hub.OccurredReceived {
 			return b.object + "/" + b.id + "@gone", nil
+		}
+		if !ev.ClampedFrom.IsZero() {
+			return hub.FetchedID(b.object, b.id, ev.ClampedFrom), nil // the record's own time, whenever it was fetched
 		}
 		return hub.FetchedID(b.object, b.id, ev.OccurredAt), nil
 	}
@@ -375,7 +379,7 @@ func (b *builder) traits(m *mapping, env any, ev *hub.Event) error {
 		if err != nil {
 			return m.traitsAt.errorf("%s", err)
 		}
-		if t = t.UTC().Truncate(hub.Resolution); !t.IsZero() && !t.After(b.received.Add(hub.MaxAhead)) {
+		if t = t.UTC().Truncate(hub.Resolution); !t.IsZero() && !t.After(b.known.Add(hub.MaxAhead)) {
 			at = t
 		}
 	}
