@@ -264,7 +264,7 @@ func (g *goes) event(ctx context.Context, ev *hub.Event, entry hub.LedgerEntry, 
 		g.observe(Observation{Event: ev, Customer: m.CustomerRecord, Echo: true})
 		return g.afterResolve(ctx, m, ev, resolved.NewRecord)
 	}
-	if err := g.decideEvent(ctx, m, ev, resolved.Profile, had); err != nil {
+	if err := g.decideEvent(ctx, m, ev, resolved.Profile, had, len(resolved.Absorbed) > 0); err != nil {
 		return err
 	}
 	g.publishEvent(m, ev)

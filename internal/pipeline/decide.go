@@ -178,8 +178,9 @@ func (g *goes) limits(model *ActiveModel) (hold, horizon time.Time) {
 	return hold, horizon
 }
 
-// decideEvent chains what was due before the event, folds it, decides, and chains up to the horizon.
-func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileID string, replaced bool) error {
+// decideEvent chains what was due before the event, folds it, decides, and chains up to the horizon. A merge brings facts
+// of other kinds than the event's own, so every model is decided then.
+func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileID string, replaced, merged bool) error {
 	before, err := m.all()
 	if err != nil {
 		return err
@@ -218,7 +219,7 @@ func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileI
 		model := &g.program.Models[i]
 		s := m.stages[model.Name]
 		hold, horizon := g.limits(model)
-		if model.affected(ev) || s.version != model.Version {
+		if merged || replaced || model.Touches(ev) || s.version != model.Version {
 			instant := at
 			if late {
 				instant = maxTime(m.DecidedAt, horizon)
@@ -282,7 +283,7 @@ func (g *goes) decide(m *mind, model *ActiveModel, s *standing, facts *fact.Fact
 		g.tally.decision(model.Name, "stayed")
 		return
 	}
-	from := s.Stage
+	before := s.State
 	s.State, s.version, s.dirty = next, model.Version, true
 	m.Dirty = true
 	if !moved {
@@ -291,7 +292,7 @@ func (g *goes) decide(m *mind, model *ActiveModel, s *standing, facts *fact.Fact
 	}
 	g.tally.decision(model.Name, "moved")
 	s.Since, s.By = at, hub.ByRule
-	g.move(m, model, from, next.Stage, at, next.Rule, cause, model.Why(facts, m.stageNames(), s.State, instant))
+	g.move(m, model, before.Stage, next.Stage, at, next.Rule, cause, model.Why(facts, before, next.Rule, instant))
 }
 
 // chain lets silence move the person on, wake-up by wake-up, through until.

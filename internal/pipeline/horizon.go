@@ -27,7 +27,7 @@ func (p *Pipeline) Horizon(ctx context.Context) error {
 // The order matters: a record moves from WEBHOOKS to a hydration row to EVENTS to SQL. Each place is read before the
 // next, so that a record on its way is seen at least once; the streams are asked twice, around the hydration rows.
 func (p *Pipeline) ComputeHorizon(ctx context.Context) error {
-	mine, err := p.Store.Lease(ctx, "horizon", p.Holder, 5*time.Second)
+	mine, err := p.onDuty(ctx)
 	if err != nil {
 		return fmt.Errorf("lease: %w", err)
 	}
@@ -114,4 +114,27 @@ func (p *Pipeline) SettleGaps(ctx context.Context) error {
 		sleep(ctx, min(p.Settle/4, 10*time.Second)+10*time.Millisecond)
 	}
 	return nil
+}
+
+// dutyTime is how long the lease of horizon and wake-ups lasts; it is renewed when half of it has passed.
+const dutyTime = 6 * time.Second
+
+// onDuty reports whether this process computes horizons and wakes customers. It asks the store only when the lease it
+// holds is half over, or when it holds none and a second has passed.
+func (p *Pipeline) onDuty(ctx context.Context) (bool, error) {
+	p.duty.Lock()
+	defer p.duty.Unlock()
+	now := p.Now()
+	if now.Before(p.dutyAsk) {
+		return now.Before(p.dutyUntil), nil
+	}
+	held, err := p.Store.Lease(ctx, "horizon", p.Holder, dutyTime)
+	if err != nil {
+		return false, err
+	}
+	p.dutyAsk, p.dutyUntil = now.Add(time.Second), time.Time{}
+	if held {
+		p.dutyAsk, p.dutyUntil = now.Add(dutyTime/2), now.Add(dutyTime)
+	}
+	return held, nil
 }

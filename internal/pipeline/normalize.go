@@ -98,14 +98,8 @@ func (p *Pipeline) normalizeOne(w *hub.StoredWebhook) (made connector.Normalized
 
 // Fetched is the store's memory of what hydration once fetched for a webhook.
 type Fetched interface {
-	// FetchedBodies returns the newest bytes fetched for the webhook's records, by object and id.
-	FetchedBodies(ctx context.Context, webhookID string) (map[[2]string]FetchedBody, error)
-}
-
-// FetchedBody is one record as it was fetched. Gone records have no body.
-type FetchedBody struct {
-	Body []byte
-	Gone bool
+	// FetchedBodies returns the records fetched for the webhook and their newest bytes; a record that was gone has none.
+	FetchedBodies(ctx context.Context, webhookID string) (rows []hub.HydrationRecord, bodies [][]byte, err error)
 }
 
 // Replay normalizes a stored webhook again through today's manifest. Events it no longer makes are withdrawn. Records that
@@ -159,9 +153,13 @@ func (p *Pipeline) fromFetched(ctx context.Context, fetched Fetched, result *con
 	if !ok {
 		return result.Hydrate, nil
 	}
-	bodies, err := fetched.FetchedBodies(ctx, webhookID)
+	rows, bytes, err := fetched.FetchedBodies(ctx, webhookID)
 	if err != nil {
 		return nil, fmt.Errorf("fetched records of %s: %w", webhookID, err)
+	}
+	bodies := make(map[[2]string][]byte, len(rows))
+	for i := range rows {
+		bodies[[2]string{rows[i].Object, rows[i].ID}] = bytes[i]
 	}
 	var missing []hub.HydrationRecord
 	queue := result.Hydrate
@@ -174,7 +172,7 @@ func (p *Pipeline) fromFetched(ctx context.Context, fetched Fetched, result *con
 			missing = append(missing, h)
 			continue
 		}
-		more, err := source.Connector.FetchedEvents(h, body.Body, body.Gone, source.Connection, source.Activation)
+		more, err := source.Connector.FetchedEvents(h, body, len(body) == 0, source.Connection, source.Activation)
 		if err != nil {
 			return nil, fmt.Errorf("record %s %s: %w", h.Object, h.ID, err)
 		}

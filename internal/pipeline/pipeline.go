@@ -103,6 +103,9 @@ type Pipeline struct {
 	horizon atomic.Pointer[map[string]hub.Horizon] // as last published by this process
 	metrics *metrics
 
+	duty               sync.Mutex
+	dutyAsk, dutyUntil time.Time // when to ask for the lease again; how long it is held
+
 	mu       sync.Mutex
 	failures map[frameKey]int // how often a frame failed in a row
 }

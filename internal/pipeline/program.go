@@ -22,7 +22,6 @@ type ActiveModel struct {
 	Version int
 	// Sources names the connections whose manifests make a kind the model reads: its wake-ups wait for these alone.
 	Sources []string
-	reads   map[string]bool
 }
 
 // Write keeps one field of a destination's records true to a model's stage.
@@ -67,13 +66,10 @@ func (s Subscription) wants(kind, model string) bool {
 func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.Reaction, writes []Write, subscriptions []Subscription, produces map[string][]string) *Program {
 	for i := range models {
 		m := &models[i]
-		m.reads = make(map[string]bool)
-		for _, kind := range m.Reads() {
-			m.reads[kind] = true
-		}
 		m.Sources = nil
+		reads := m.Reads()
 		for connection, kinds := range produces {
-			if slices.ContainsFunc(kinds, func(k string) bool { return m.reads[k] }) {
+			if slices.ContainsFunc(kinds, func(k string) bool { return slices.Contains(reads, k) }) {
 				m.Sources = append(m.Sources, connection)
 			}
 		}

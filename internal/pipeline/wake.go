@@ -38,7 +38,7 @@ func (p *Pipeline) WakeOnce(ctx context.Context) (int, error) {
 	if program == nil {
 		return 0, nil
 	}
-	mine, err := p.Store.Lease(ctx, "horizon", p.Holder, 5*time.Second)
+	mine, err := p.onDuty(ctx)
 	if err != nil || !mine {
 		return 0, err
 	}
@@ -126,4 +126,27 @@ func (g *goes) wake(ctx context.Context, m *mind) error {
 		g.chain(m, model, s, facts, horizon, "")
 	}
 	return g.effects(ctx, m, facts, nil)
+}
+
+// Rest computes the horizon, decides what is due up to it, and reports whether silence has nothing left to say at business
+// now. For stories, whose clock goes on only then.
+func (p *Pipeline) Rest(ctx context.Context) (still bool, what string, err error) {
+	if err := p.ComputeHorizon(ctx); err != nil {
+		return false, "", err
+	}
+	n, err := p.WakeOnce(ctx)
+	if err != nil || n > 0 {
+		return false, "wake-ups", err
+	}
+	published, err := p.published(ctx)
+	if err != nil || published == nil {
+		return false, "the horizon", err
+	}
+	now := p.Clock.Business().Truncate(hub.Resolution)
+	for _, h := range published {
+		if h.At.Before(now) {
+			return false, "the horizon of " + h.Connection, nil
+		}
+	}
+	return true, "", nil
 }

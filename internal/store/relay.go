@@ -72,12 +72,13 @@ func (s *Store) Published(ctx context.Context, ids []string) error {
 	})
 }
 
-// RecentlyPublished returns rows published since then, in feed order: what the relay publishes again at its start, because the
-// derived stream may have lost the newest.
-func (s *Store) RecentlyPublished(ctx context.Context, since time.Time) ([]hub.FeedItem, error) {
+// RecentlyPublished returns the rows published no earlier than window before the newest published one, in feed order: what the
+// relay publishes again at its start, because the derived stream may have lost the newest.
+func (s *Store) RecentlyPublished(ctx context.Context, window time.Duration) ([]hub.FeedItem, error) {
 	// published_at grows with position, so the walk back from the end stops early.
-	return s.outbox(ctx, `position > coalesce((SELECT position FROM outbox WHERE position IS NOT NULL AND published_at < $1 ORDER BY position DESC LIMIT 1), 0)
-		ORDER BY position`, micros(since))
+	return s.outbox(ctx, `position > coalesce((SELECT position FROM outbox WHERE position IS NOT NULL AND published_at <
+		(SELECT published_at FROM outbox WHERE position IS NOT NULL ORDER BY position DESC LIMIT 1) - $1 ORDER BY position DESC LIMIT 1), 0)
+		ORDER BY position`, window.Microseconds())
 }
 
 // Feed returns published rows after a position, in order. after 0 is the beginning.

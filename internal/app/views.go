@@ -1,0 +1,221 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/connector"
+	"github.com/stagewire/stagewire/internal/fact"
+	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/lifecycle"
+	"github.com/stagewire/stagewire/internal/server"
+	"github.com/stagewire/stagewire/rules"
+)
+
+// views answers what the API wants to know of facts and models.
+type views struct{ *App }
+
+// Customer tells what the facts of the customer say.
+func (v views) Customer(_ context.Context, rec *hub.CustomerRecord) (server.CustomerView, error) {
+	out := server.CustomerView{
+		Traits: map[string]server.Trait{}, Consent: map[string]string{}, Facts: map[string]server.KindFacts{}, Labels: map[string]string{},
+	}
+	v.mu.RLock()
+	compiled := v.compiled
+	v.mu.RUnlock()
+	for _, st := range rec.Stages {
+		for _, m := range compiled.models {
+			if m.Name == st.Model {
+				if stage := m.Stage(st.Stage); stage != nil {
+					out.Labels[m.Name] = stage.Label("zh", "en")
+				}
+			}
+		}
+	}
+	facts, err := factsOf(rec)
+	if err != nil {
+		return out, err
+	}
+	for name, t := range facts.Traits() {
+		out.Traits[name] = server.Trait{Value: t.Value, Connection: t.Connection, At: server.Time(t.At)}
+	}
+	for channel, state := range facts.Consent() {
+		out.Consent[channel] = state
+	}
+	for kind, s := range facts.Summary() {
+		sums := make([]server.Money, 0, len(s.Sum))
+		for _, m := range s.Sum {
+			sums = append(sums, server.Money{Amount: m.Amount.String(), Currency: m.Currency})
+		}
+		out.Facts[kind] = server.KindFacts{Count: s.Count, FirstAt: server.Time(s.FirstAt), LastAt: server.Time(s.LastAt), Sum: sums}
+	}
+	return out, nil
+}
+
+func factsOf(rec *hub.CustomerRecord) (*fact.Facts, error) {
+	profiles := make([]*fact.Profile, 0, len(rec.Profiles))
+	for _, p := range rec.Profiles {
+		profile, err := fact.DecodeProfile(p.Facts)
+		if err != nil {
+			return nil, fmt.Errorf("facts of profile %s: %w", p.ID, err)
+		}
+		profiles = append(profiles, profile)
+	}
+	return fact.Union(profiles...), nil
+}
+
+// Explain tells why the customer is in her stage, clause by clause.
+func (v views) Explain(_ context.Context, rec *hub.CustomerRecord, name string, at time.Time) (*server.Explain, error) {
+	v.mu.RLock()
+	compiled := v.compiled
+	v.mu.RUnlock()
+	for _, m := range compiled.models {
+		if m.Name != name {
+			continue
+		}
+		for _, st := range rec.Stages {
+			if st.Model != name {
+				continue
+			}
+			facts, err := factsOf(rec)
+			if err != nil {
+				return nil, err
+			}
+			state := lifecycle.State{Stage: st.Stage, Since: st.Since, DecidedAt: st.DecidedAt, WakesAt: st.WakesAt, By: st.By, Path: st.Path}
+			if at.IsZero() {
+				at = v.Clock.Business()
+			} else {
+				facts = facts.AsOf(at)
+			}
+			stages := map[string]string{}
+			for _, other := range rec.Stages {
+				stages[other.Model] = other.Stage
+			}
+			return explained(m.Explain(facts, stages, state, at), st.Version), nil
+		}
+		return nil, fmt.Errorf("customer %s has no stage in model %s yet: %w", rec.ID, name, hub.ErrNotFound)
+	}
+	return nil, fmt.Errorf("model %q is not in use: %w", name, hub.ErrNotFound)
+}
+
+func explained(e lifecycle.Explanation, version int) *server.Explain {
+	out := &server.Explain{
+		Model: e.Model, Version: version, Stage: e.Stage, Since: server.Time(e.Since), At: server.Time(e.At),
+		Rules: []server.ExplainRule{}, Next: server.ExplainNext{At: e.Next.At, To: e.Next.To}, Nearest: []server.Nearest{},
+	}
+	for _, r := range e.Rules {
+		out.Rules = append(out.Rules, server.ExplainRule{
+			Stage: r.Stage, When: r.When, Line: r.Line, Reached: r.Reached, Result: r.Result != nil && *r.Result, Error: r.Error, Clauses: clauses(r.Clauses),
+		})
+	}
+	return out
+}
+
+func clauses(list []lifecycle.ClauseExplanation) []server.Clause {
+	out := []server.Clause{}
+	for _, c := range list {
+		facts := []server.ClauseFact{}
+		for _, f := range c.Facts {
+			facts = append(facts, server.ClauseFact{Name: f.Name, Value: f.Value, EventIDs: f.EventIDs})
+		}
+		out = append(out, server.Clause{
+			Text: c.Text, Line: c.Line, Column: c.Column, Value: c.Value, Result: c.Result, Facts: facts, FlipsAt: c.FlipsAt, Clauses: clauses(c.Clauses),
+		})
+	}
+	return out
+}
+
+// Models returns the models that decide, the newest draft's where it differs, and the shipped ones nobody uses.
+func (v views) Models(ctx context.Context) ([]server.Model, error) {
+	v.mu.RLock()
+	compiled := v.compiled
+	v.mu.RUnlock()
+	versions, err := v.store.Models(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []server.Model
+	seen := map[string]bool{}
+	add := func(m *lifecycle.Model, version int, state, text string) {
+		dependent, _ := m.PathDependent()
+		info := server.Model{Name: m.Name, Version: version, State: state, Of: string(m.Of), PathDependent: dependent, Labels: m.Labels, Text: text}
+		for _, s := range m.Stages {
+			info.Stages = append(info.Stages, server.ModelStage{Name: s.Name, Labels: s.Labels, Asks: s.Asks})
+		}
+		out = append(out, info)
+		seen[m.Name] = true
+	}
+	for _, m := range compiled.models {
+		for _, version := range versions {
+			if version.Name == m.Name && version.State == hub.ModelActive {
+				add(m, version.Version, hub.ModelActive, version.Text)
+			}
+		}
+	}
+	for _, version := range versions {
+		if version.State != hub.ModelDraft {
+			continue
+		}
+		if m, err := lifecycle.Compile(version.Name, []byte(version.Text), lifecycle.Env{}); err == nil {
+			add(m, version.Version, hub.ModelDraft, version.Text)
+		}
+	}
+	for _, name := range rules.Names() {
+		if seen[name] {
+			continue
+		}
+		text, err := rules.FS.ReadFile(name + ".yaml")
+		if err != nil {
+			return nil, err
+		}
+		if m, err := lifecycle.Compile("rules/"+name+".yaml", text, lifecycle.Env{}); err == nil {
+			add(m, 0, "shipped", string(text))
+		}
+	}
+	return out, nil
+}
+
+// replayer runs stored webhooks through today's connectors.
+type replayer struct{ *App }
+
+// Replay normalizes the webhook again.
+func (r replayer) Replay(ctx context.Context, id string) (hub.WebhookRecord, error) {
+	rec, err := r.store.Webhook(ctx, id)
+	if err != nil {
+		return rec, err
+	}
+	w, err := r.bus.ReadWebhook(ctx, rec.Position)
+	if err != nil {
+		return rec, fmt.Errorf("the bytes of webhook %s: %w", id, err)
+	}
+	if _, _, err := r.pipeline.Replay(ctx, hub.StoredWebhook{Webhook: w, Position: rec.Position}, r.store, false); err != nil {
+		return rec, err
+	}
+	return r.store.Webhook(ctx, id)
+}
+
+// setup is what the server needs of the present configuration.
+func (a *App) setup() server.Setup {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	out := server.Setup{PublicURL: a.config.PublicURL, Kinds: hub.Catalogue.With(a.config.Kinds...)}
+	for _, name := range a.registry.Names() {
+		s, ok := a.registry.Lookup(name)
+		if !ok {
+			continue
+		}
+		out.Connections = append(out.Connections, server.Connected{Connection: s.Connection, Receiver: s.Connector, Activation: s.Activation})
+	}
+	for _, con := range a.set.All() {
+		out.Connectors = append(out.Connectors, connectorInfo(con))
+	}
+	return out
+}
+
+func connectorInfo(con *connector.Connector) server.ConnectorInfo {
+	return server.ConnectorInfo{
+		Name: con.Name(), Title: con.Title(), Category: con.Category(), Events: con.Produces(), APIVersion: con.APIVersion(),
+	}
+}
+

@@ -1,0 +1,84 @@
+package pipeline_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/lifecycle"
+	"github.com/stagewire/stagewire/internal/pipeline"
+	"github.com/stagewire/stagewire/internal/store"
+	"github.com/stagewire/stagewire/rules"
+)
+
+type testStore = *store.Store
+
+// nobody is a configuration without connections: the tests hand events in directly.
+type nobody struct{}
+
+func (nobody) Lookup(string) (pipeline.Source, bool) { return pipeline.Source{}, false }
+func (nobody) Names() []string                       { return nil }
+
+// idle is streams in which nothing waits.
+type idle struct{ oldest time.Time }
+
+func (i *idle) Oldest(context.Context) (time.Time, error) { return i.oldest, nil }
+
+// memory collects published events.
+type memory struct{ events []hub.Event }
+
+func (m *memory) PublishEvents(_ context.Context, events []hub.Event) error {
+	m.events = append(m.events, events...)
+	return nil
+}
+
+// newHarness opens a fresh store: SQLite, or PostgreSQL at url.
+func newHarness(t *testing.T, url string) *harness {
+	t.Helper()
+	h := &harness{now: epoch}
+	var err error
+	h.store, err = store.Open(t.Context(), store.Options{URL: url, Dir: t.TempDir(), Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	h.pipeline = h.newPipeline(t, "one")
+	return h
+}
+
+func (h *harness) newPipeline(t *testing.T, holder string) *pipeline.Pipeline {
+	t.Helper()
+	p := pipeline.New(pipeline.Config{
+		Store: h.store, Publisher: &memory{}, Backlog: &idle{}, Connections: nobody{}, Clock: pipeline.WallClock{Now: func() time.Time { return h.now }},
+		Now: time.Now, Log: quiet(), Holder: holder, Source: "stagewire/test",
+	})
+	text, ok := rules.Text("clc")
+	if !ok {
+		t.Fatal("clc is not shipped")
+	}
+	model, err := lifecycle.Compile("rules/clc.yaml", text, lifecycle.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := h.store.SaveDraft(t.Context(), hub.ModelSet{Hash: model.Hash, Definition: []byte("{}"), Models: []hub.ModelVersion{{Name: model.Name, Hash: model.Hash, Text: string(text)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if active, err := h.store.ActiveSet(t.Context()); err != nil || active.Number != set.Number {
+		if err := h.store.Publish(t.Context(), set.Number, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Use(pipeline.NewProgram(set.Number, []pipeline.ActiveModel{{Model: model, Version: 1}}, nil, nil,
+		[]pipeline.Subscription{{Name: "erp", Kinds: []string{"stage.entered"}}}, nil))
+	return p
+}
+
+// postgres returns the URL of a database to test against, or "".
+func postgres() string { return os.Getenv("STAGEWIRE_TEST_POSTGRES") }
