@@ -187,7 +187,7 @@ func (b *builder) each(m *mapping, env any) error {
 
 func (b *builder) one(m *mapping, env any, suffix string) error {
 	if m.hydrate != nil {
-		if err := b.hydrate(m.hydrate, env); err != nil {
+		if err := b.hydrate(m, env); err != nil {
 			return err
 		}
 	}
@@ -423,14 +423,25 @@ func (b *builder) written(m *mapping, env any, ev *hub.Event) error {
 	return nil
 }
 
+// echo tells whether the vendor marked the event as ours. What was fetched for a webhook with that mark is ours as well,
+// unless the record has a mark of its own.
 func (b *builder) echo(m *mapping, env any) (bool, error) {
-	if m.echo == nil || b.gone {
+	if b.gone {
 		return false, nil
+	}
+	if m.echo == nil {
+		r, ok := env.(*recordEnv)
+		if !ok {
+			return false, nil
+		}
+		context, _ := r.Context.(map[string]any)
+		return context["echo"] == true, nil
 	}
 	return m.echo.holds(env)
 }
 
-func (b *builder) hydrate(h *hydrateMapping, env any) error {
+func (b *builder) hydrate(m *mapping, env any) error {
+	h := m.hydrate
 	id, err := h.id.string(env)
 	if err != nil {
 		if b.gone {
@@ -445,6 +456,15 @@ func (b *builder) hydrate(h *hydrateMapping, env any) error {
 		return h.id.errorf("the id of the %s to fetch is longer than %d bytes", h.object, maxID)
 	}
 	said := map[string]any{"topic": cutText(b.topic, 200)}
+	if _, ok := env.(*webhookEnv); ok {
+		echo, err := b.echo(m, env)
+		if err != nil {
+			return err
+		}
+		if echo {
+			said["echo"] = true
+		}
+	}
 	for i := range h.context {
 		x := &h.context[i]
 		v, err := x.run(env)
