@@ -18,5 +18,11 @@
 // echo between the two. Ids of what a story makes and of what the API makes come from different counters, and every random
 // choice is drawn from the seed and the webhook's own id, so a story plays the same for the same seed however fast the hub is.
 //
+// Faults are knobs per vendor (Knobs), turned in Go or by POST /control.
+//
+// Not played: registering webhooks (but for Zoho's watch channels), bulk and job endpoints, Zendesk's triggers, HubSpot's
+// workflow webhooks and journal, Zoho's workflow webhooks and blueprints. Where a vendor's answer is not documented the sandbox is
+// the stricter one: HubSpot bodies with members it does not know are refused, and a failed Zoho notification is never repeated.
+//
 // Vendor facts (paths, codes, limits, retry schedules) follow the vendors' public documentation of 2026.
 package sandbox

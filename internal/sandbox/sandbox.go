@@ -327,8 +327,8 @@ func (s *Sandbox) handle(_ context.Context, name string, r *request) (res respon
 		res = answer(http.StatusServiceUnavailable, map[string]any{"message": "Service Unavailable"})
 	default:
 		s.echo = true
+		defer func() { s.echo = false }()
 		res = v.serve(r)
-		s.echo = false
 		lost = !v.reads(r) && k.LoseAnswers > 0 && s.chance.Float64() < k.LoseAnswers
 	}
 	logged := s.requests[name]

@@ -482,8 +482,10 @@ func (v *shopify) metafieldsSet(inputs []any, r *request) any {
 		ns, key := orText(text(in["namespace"]), "$app"), text(in["key"])
 		typ, value := text(in["type"]), text(in["value"])
 		switch definition := v.definitions["CUSTOMER/"+ns+"."+key]; {
-		case len(key) < 2 || len(key) > 64:
+		case len(key) < 2:
 			return fail(i, "TOO_SHORT", "key", "Key is too short (minimum is 2 characters)")
+		case len(key) > 64:
+			return fail(i, "TOO_LONG", "key", "Key is too long (maximum is 64 characters)")
 		case typ == "" && definition == nil:
 			return fail(i, "BLANK", "type", "Type can't be blank")
 		case definition != nil && typ != "" && definition["type"] != typ:
