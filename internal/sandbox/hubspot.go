@@ -89,7 +89,8 @@ func newHubSpot(s *Sandbox) *hubspot {
 	add("deals", "0-3", 24500110000, append(plain("dealname", "pipeline", "deal_currency_code", "closed_lost_reason"),
 		options("dealstage", "appointmentscheduled", "qualifiedtobuy", "presentationscheduled", "decisionmakerboughtin", "contractsent", "closedwon", "closedlost"),
 		&hubProperty{name: "amount", typ: "number"}, &hubProperty{name: "closedate", typ: "datetime"},
-		&hubProperty{name: "hs_is_closed", readOnly: true}, &hubProperty{name: "hs_is_closed_won", readOnly: true})...)
+		&hubProperty{name: "hs_is_closed", readOnly: true}, &hubProperty{name: "hs_is_closed_won", readOnly: true},
+		&hubProperty{name: "hs_deal_stage_probability", typ: "number", readOnly: true})...)
 	add("tickets", "0-5", 44500110000, plain("subject", "content", "hs_pipeline", "hs_pipeline_stage")...)
 	add("tasks", "0-27", 67780001200, append(plain("hs_task_subject", "hs_task_body"), &hubProperty{name: "hs_timestamp", typ: "datetime"},
 		options("hs_task_status", "NOT_STARTED", "IN_PROGRESS", "WAITING", "COMPLETED", "DEFERRED"), options("hs_task_priority", "NONE", "LOW", "MEDIUM", "HIGH"),
@@ -203,6 +204,7 @@ func (v *hubspot) write(t *hubType, rec *hubRecord, props map[string]string, by 
 		stage := rec.props["dealstage"]
 		rec.props["hs_is_closed"] = strconv.FormatBool(stage == "closedwon" || stage == "closedlost")
 		rec.props["hs_is_closed_won"] = strconv.FormatBool(stage == "closedwon")
+		rec.props["hs_deal_stage_probability"] = probabilities[stage]
 	}
 	rec.updated = at
 	modified := "hs_lastmodifieddate"
@@ -212,6 +214,10 @@ func (v *hubspot) write(t *hubType, rec *hubRecord, props map[string]string, by 
 	rec.props[modified] = hubTime(at)
 	t.searchable.put(strconv.FormatInt(rec.id, 10), maps.Clone(rec.props), v.cfg.Now())
 }
+
+// probabilities are those of the stages of HubSpot's default pipeline.
+var probabilities = map[string]string{"appointmentscheduled": "0.2", "qualifiedtobuy": "0.4", "presentationscheduled": "0.6", "decisionmakerboughtin": "0.8",
+	"contractsent": "0.9", "closedwon": "1", "closedlost": "0"}
 
 // stageRank is the stage's place in the portal's order; empty is before all.
 func stageRank(stage string) int {

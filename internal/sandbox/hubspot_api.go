@@ -248,6 +248,13 @@ func (v *hubspot) objects(r *request, t *hubType, rest []string, notFound respon
 		return notFound
 	}
 	rec, res := v.lookup(t, rest[0], r.query.Get("idProperty"))
+	if r.method == http.MethodGet && r.query.Get("archived") == "true" { // the deleted ones, and only those
+		if n, err := strconv.ParseInt(rest[0], 10, 64); err == nil && t.records[n] != nil && t.records[n].archived && !t.records[n].gone {
+			rec, res = t.records[n], nil
+		} else if res == nil {
+			return v.fail(http.StatusNotFound, "OBJECT_NOT_FOUND", "No archived object of that id")
+		}
+	}
 	if res != nil {
 		return *res
 	}

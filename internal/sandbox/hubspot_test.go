@@ -258,7 +258,13 @@ func TestHubSpotAssociations(t *testing.T) {
 	if got := b.call("GET", "/hubspot/crm/v4/objects/deals/"+deal+"/associations/contacts", nil); fmt.Sprintf("%.0f", got.at("results.0.toObjectId")) != id {
 		t.Errorf("one: %d %s", got.status, got.text)
 	}
-	if got := b.call("POST", "/hubspot/crm/v4/associations/deals/contacts/batch/read", map[string]any{"inputs": []any{map[string]any{"id": deal}, map[string]any{"id": "1"}}}); got.status != 207 || got.at("numErrors") != 1.0 {
+	b.play(Step{Vendor: HubSpot, Do: "deal.deleted", Object: "d"})
+	for query, want := range map[string]int{"": 404, "?archived=true&associations=contacts": 200} {
+		if got := b.call("GET", hubAPI+"/objects/deals/"+deal+query, nil); got.status != want || want == 200 && got.at("associations.contacts.results.0.id") != id {
+			t.Errorf("deleted%s: %d %s", query, got.status, got.text)
+		}
+	}
+	if got := b.call("POST", "/hubspot/crm/v4/associations/deals/contacts/batch/read", map[string]any{"inputs": []any{map[string]any{"id": "1"}}}); got.status != 207 || got.at("numErrors") != 1.0 {
 		t.Errorf("in part: %d %s", got.status, got.text)
 	}
 }
