@@ -182,7 +182,8 @@ func saveWoken(ctx context.Context, q querier, c *hub.Changes, now time.Time) er
 	for _, w := range c.Woken {
 		var waiting []hub.Desired
 		err := each(ctx, q, "SELECT "+desiredColumns+` FROM desired WHERE customer_id = $1 AND destination = $2 AND written_generation < generation
-			AND EXISTS (SELECT 1 FROM deliveries d WHERE d.customer_id = desired.customer_id AND d.slot = desired.slot AND d.state = 'skipped')
+			AND EXISTS (SELECT 1 FROM moments m JOIN deliveries d ON d.no = m.no WHERE m.customer_id = desired.customer_id AND m.kind = 3
+				AND d.slot = desired.slot AND d.state = 'skipped')
 			ORDER BY slot`+q.locking(), []any{w.CustomerID, w.Destination}, func(scan func(...any) error) error {
 			d, err := scanDesired(scan)
 			waiting = append(waiting, d)
@@ -213,7 +214,11 @@ func slotDelivery(ctx context.Context, q querier, d *hub.Desired, subject hub.Su
 	id := hub.DeriveID(hub.PrefixDelivery, d.Slot, strconv.FormatInt(d.Generation, 10))
 	n, err := q.exec(ctx, insertDelivery, id, d.Destination, d.Action, d.CustomerID, string(subject.Kind), subject.ID, hub.DeliveryDue, micros(now), 0, micros(now),
 		d.Slot, "", "", nil, "", micros(time.Time{}), 0, "", cause, "", 0)
-	if err != nil || n > 0 {
+	if err != nil {
+		return err
+	}
+	if n > 0 {
+		_, err := q.exec(ctx, "INSERT INTO moments (customer_id, at, kind, no) SELECT customer_id, created_at, 3, no FROM deliveries WHERE id = $1", id)
 		return err
 	}
 	// The id is there (this generation was tried before) or the slot has an open one.

@@ -88,8 +88,8 @@ func (s *Store) Backlog(ctx context.Context, now time.Time) (due int, oldest tim
 func (s *Store) Claim(ctx context.Context, destination string, now time.Time, lease time.Duration, limit int, ordered bool) ([]hub.Claimed, error) {
 	query := "SELECT " + qualified("d", deliveryColumns) + ", d.no FROM deliveries d WHERE d.destination = $1 AND d.state IN " + claimable + " AND d.due_at <= $2"
 	if ordered {
-		query += ` AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.customer_id = d.customer_id AND e.destination = d.destination AND e.no < d.no
-			AND e.state IN ` + openStates + ")"
+		query += ` AND NOT EXISTS (SELECT 1 FROM moments m JOIN deliveries e ON e.no = m.no WHERE m.customer_id = d.customer_id AND m.kind = 3 AND m.no < d.no
+			AND e.destination = d.destination AND e.state IN ` + openStates + ")"
 	}
 	query += " ORDER BY d.due_at, d.no LIMIT $3"
 	var claimed []hub.Claimed
@@ -393,7 +393,9 @@ func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Deli
 	b := newList("SELECT "+deliveryColumns+", no FROM deliveries", "no", q.Page)
 	b.equal("state", q.State)
 	b.equal("destination", q.Destination)
-	b.equal("customer_id", q.CustomerID)
+	if q.CustomerID != "" {
+		b.and("no IN (SELECT m.no FROM moments m WHERE m.customer_id = ? AND m.kind = 3)", q.CustomerID)
+	}
 	var all []hub.Delivery
 	next, err := b.run(ctx, s.read, func(scan func(...any) error, key *int64) error {
 		d, err := scanDelivery(scan, key)

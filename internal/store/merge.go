@@ -26,8 +26,12 @@ func pinSubjects(c *hub.CustomerRecord) []string {
 // saveMerge moves what points at m.From to m.Into. Stages and transitions of From stay as its history, but nothing of it wakes any more.
 // Both customers are locked.
 func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) error {
-	if _, err := q.exec(ctx, "INSERT INTO merges (from_id, into_id, at, decided_at, reason, event_id, sequence) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-		m.From, m.Into, micros(m.At), micros(m.DecidedAt), m.Reason, m.EventID, m.Sequence); err != nil {
+	var no int64
+	if err := one(ctx, q, "INSERT INTO merges (from_id, into_id, at, decided_at, reason, event_id, sequence) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING no",
+		[]any{m.From, m.Into, micros(m.At), micros(m.DecidedAt), m.Reason, m.EventID, m.Sequence}, &no); err != nil {
+		return err
+	}
+	if _, err := q.exec(ctx, "INSERT INTO moments (customer_id, at, kind, no) VALUES ($1, $2, $3, $4)", m.Into, micros(m.At), momentMerge, no); err != nil {
 		return err
 	}
 	for _, update := range []string{
@@ -36,7 +40,8 @@ func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) erro
 		"UPDATE customers SET merged_into = $1 WHERE id = $2",
 		"UPDATE identifiers SET customer_id = $1 WHERE customer_id = $2",
 		"UPDATE profiles SET customer_id = $1 WHERE customer_id = $2",
-		"UPDATE deliveries SET customer_id = $1 WHERE customer_id = $2",
+		"UPDATE deliveries SET customer_id = $1 WHERE no IN (SELECT no FROM moments WHERE customer_id = $2 AND kind = 3)",
+		"UPDATE moments SET customer_id = $1 WHERE customer_id = $2",
 	} {
 		if _, err := q.exec(ctx, update, m.Into, m.From); err != nil {
 			return err
@@ -85,7 +90,7 @@ func mergeDesired(ctx context.Context, q querier, m *hub.Merge, now time.Time) e
 			if _, err := q.exec(ctx, "UPDATE desired SET slot = $1, customer_id = $2 WHERE slot = $3", slot, m.Into, d.Slot); err != nil {
 				return err
 			}
-			if _, err := q.exec(ctx, "UPDATE deliveries SET slot = $1 WHERE customer_id = $2 AND slot = $3", slot, m.Into, d.Slot); err != nil {
+			if _, err := q.exec(ctx, "UPDATE deliveries SET slot = $1 WHERE slot = $2 AND no IN (SELECT no FROM moments WHERE customer_id = $3 AND kind = 3)", slot, d.Slot, m.Into); err != nil {
 				return err
 			}
 		case err != nil:
@@ -95,8 +100,7 @@ func mergeDesired(ctx context.Context, q querier, m *hub.Merge, now time.Time) e
 				return err
 			}
 			// One being sent is finished by its worker; its slot is gone, so nothing follows it.
-			if _, err := q.exec(ctx, "UPDATE deliveries SET state = 'superseded' WHERE customer_id = $1 AND slot = $2 AND state IN ('held', 'due', 'retrying', 'parked')",
-				m.Into, d.Slot); err != nil {
+			if _, err := q.exec(ctx, "UPDATE deliveries SET state = 'superseded' WHERE slot <> '' AND slot = $1 AND state IN ('held', 'due', 'retrying', 'parked')", d.Slot); err != nil {
 				return err
 			}
 		}

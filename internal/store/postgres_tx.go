@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -345,8 +346,8 @@ func (t *postgresTx) queueLedger(batch *pgx.Batch, c *hub.Changes) error {
 		if err != nil {
 			return err
 		}
-		batch.Queue(`INSERT INTO events (id, activation, fetch_no, profile_id, customer_id, occurred_at, known_from, withdrawn, body)
-			SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[])`,
+		batch.Queue(withMoments(`INSERT INTO events (id, activation, fetch_no, profile_id, customer_id, occurred_at, known_from, withdrawn, body)
+			SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[])`, "occurred_at", momentEvent),
 			column(rows, func(r *row) string { return r.ID }), column(rows, func(r *row) int64 { return r.Version.Activation }),
 			column(rows, func(r *row) int64 { return r.Version.Fetch }), column(rows, func(r *row) string { return r.ProfileID }),
 			column(rows, func(r *row) string { return r.CustomerID }), column(rows, func(r *row) int64 { return micros(r.OccurredAt) }),
@@ -361,16 +362,22 @@ func (t *postgresTx) queueLedger(batch *pgx.Batch, c *hub.Changes) error {
 	return nil
 }
 
+// withMoments enters what an INSERT adds into the customers' histories, in the same statement.
+func withMoments(insert, at string, kind int) string {
+	return "WITH added AS (" + insert + " RETURNING customer_id, " + at + ", no) INSERT INTO moments (customer_id, at, kind, no) SELECT customer_id, " + at + ", " +
+		strconv.Itoa(kind) + ", no FROM added"
+}
+
 func queueTransitions(batch *pgx.Batch, c *hub.Changes) error {
 	type row = hub.Transition
 	rows := c.Transitions
 	if len(rows) == 0 {
 		return nil
 	}
-	batch.Queue("INSERT INTO transitions ("+transitionColumns+`)
+	batch.Queue(withMoments("INSERT INTO transitions ("+transitionColumns+`)
 		SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
 		$9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[])
-		WITH ORDINALITY AS t(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, nr) ORDER BY nr`,
+		WITH ORDINALITY AS t(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, nr) ORDER BY nr`, "at", momentTransition),
 		column(rows, func(r *row) string { return r.ID }), column(rows, func(r *row) string { return string(r.Subject.Kind) }),
 		column(rows, func(r *row) string { return r.Subject.ID }), column(rows, func(r *row) string { return r.CustomerID }),
 		column(rows, func(r *row) string { return r.Model }), column(rows, func(r *row) int64 { return int64(r.Version) }),
@@ -400,11 +407,11 @@ func queueDeliveries(batch *pgx.Batch, c *hub.Changes) error {
 	if err != nil {
 		return err
 	}
-	batch.Queue("INSERT INTO deliveries ("+deliveryColumns+`)
+	batch.Queue(withMoments("INSERT INTO deliveries ("+deliveryColumns+`)
 		SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
 		$8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::text[],
 		$20::text[], $21::bigint[]) WITH ORDINALITY AS x(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, nr) ORDER BY nr
-		ON CONFLICT DO NOTHING`,
+		ON CONFLICT DO NOTHING`, "created_at", momentDelivery),
 		column(rows, func(r *row) string { return r.ID }), column(rows, func(r *row) string { return r.Destination }),
 		column(rows, func(r *row) string { return r.Action }), column(rows, func(r *row) string { return r.CustomerID }),
 		column(rows, func(r *row) string { return string(r.Subject.Kind) }), column(rows, func(r *row) string { return r.Subject.ID }),

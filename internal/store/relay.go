@@ -39,19 +39,10 @@ func (s *Store) Published(ctx context.Context, ids []string) error {
 		if _, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ('feed.lock', '1') ON CONFLICT (key) DO UPDATE SET value = excluded.value"); err != nil {
 			return err
 		}
-		var rows []int64
-		err := inLists(ids, func(args []any, in string) error {
-			return each(ctx, q, "SELECT no FROM outbox WHERE id IN "+in+" AND position IS NULL", args, func(scan func(...any) error) error {
-				var no int64
-				err := scan(&no)
-				rows = append(rows, no)
-				return err
-			})
-		})
+		rows, err := waiting(ctx, q, ids)
 		if err != nil {
 			return err
 		}
-		sortInts(rows)
 		var last sql.NullInt64
 		if err := one(ctx, q, "SELECT max(position) FROM outbox WHERE position IS NOT NULL", nil, &last); err != nil {
 			return err
@@ -70,6 +61,34 @@ func (s *Store) Published(ctx context.Context, ids []string) error {
 		_, err = q.many(ctx, "UPDATE outbox SET position = $1, published_at = $2 WHERE no = $3", lists)
 		return err
 	})
+}
+
+// waiting returns the row numbers of ids that are not published yet, ascending. Those are among the oldest waiting rows, so they are found
+// by walking these; an index on the id would cost every event a page.
+func waiting(ctx context.Context, q querier, ids []string) ([]int64, error) {
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	var rows []int64
+	last, page := int64(-1), len(ids)+64
+	for {
+		n := 0
+		err := each(ctx, q, "SELECT no, id FROM outbox WHERE position IS NULL AND no > $1 ORDER BY no LIMIT $2", []any{last, page}, func(scan func(...any) error) error {
+			var id string
+			if err := scan(&last, &id); err != nil {
+				return err
+			}
+			n++
+			if wanted[id] {
+				rows = append(rows, last)
+			}
+			return nil
+		})
+		if err != nil || n < page || len(rows) >= len(wanted) {
+			return rows, err
+		}
+	}
 }
 
 // RecentlyPublished returns the rows published no earlier than window before the newest published one, in feed order: what the

@@ -88,8 +88,6 @@ func (s *Store) Pending(ctx context.Context, now time.Time) (Pending, error) {
 	return p, err
 }
 
-func sortInts(list []int64) { slices.Sort(list) }
-
 func parseInt(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	return n

@@ -1,6 +1,10 @@
 package store
 
-import "github.com/stagewire/stagewire/internal/hub"
+import (
+	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
+)
 
 // The statements of Save that every event runs. A row that was loaded is updated without naming the columns of its
 // indexes that stay as they are: SQLite rewrites the entry of every index whose column is named.
@@ -120,8 +124,19 @@ func (t *sqliteTx) saveLedger(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
+		if err := t.moment(r.CustomerID, r.OccurredAt, momentEvent); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// moment enters the row inserted last into the customer's history.
+func (t *sqliteTx) moment(customerID string, when time.Time, kind int64) error {
+	no := t.conn.LastInsertRowID()
+	b := t.prepare("INSERT INTO moments (customer_id, at, kind, no) VALUES ($1, $2, $3, $4)")
+	b.text(customerID).time(when).int(kind).int(no)
+	return b.run()
 }
 
 func (t *sqliteTx) saveTransitions(c *hub.Changes) error {
@@ -131,6 +146,9 @@ func (t *sqliteTx) saveTransitions(c *hub.Changes) error {
 		b.text(r.ID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.CustomerID).text(r.Model).int(int64(r.Version)).text(r.From).text(r.To).
 			time(r.At).time(r.DecidedAt).int(r.Sequence).text(r.Cause.Type).text(r.Cause.ID).int(int64(r.Rule)).int(bit(r.Passing)).text(r.Why)
 		if err := b.run(); err != nil {
+			return err
+		}
+		if err := t.moment(r.CustomerID, r.At, momentTransition); err != nil {
 			return err
 		}
 	}
@@ -147,6 +165,12 @@ func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
 			int(int64(r.Attempts)).time(r.CreatedAt).text(r.Slot).text(r.Key).encoded(encodeValues(r.Params)).bytes(r.Body).text(r.Reference).time(r.SentAt).
 			int(bit(r.Uncertain)).text(r.ExternalID).encoded(encodeCause(&r.Cause)).encoded(encodeAttempt(r.Last)).int(r.Claim)
 		if err := b.run(); err != nil {
+			return err
+		}
+		if t.conn.Changes() == 0 {
+			continue // there already
+		}
+		if err := t.moment(r.CustomerID, r.CreatedAt, momentDelivery); err != nil {
 			return err
 		}
 	}

@@ -90,7 +90,7 @@ func on(t *testing.T, test func(t *testing.T, b *bench)) {
 }
 
 // schemaOf makes a schema for one test and returns the URL that leads into it.
-func schemaOf(t *testing.T, server string) string {
+func schemaOf(t testing.TB, server string) string {
 	t.Helper()
 	db, err := sql.Open("pgx", server)
 	if err != nil {
@@ -241,4 +241,21 @@ func (b *bench) history(t *testing.T, id string) (all [][4]int64) {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// exec runs a statement past the store.
+func (b *bench) exec(t *testing.T, query string) {
+	t.Helper()
+	driver, source := "pgx", b.options.URL
+	if b.dialect == "sqlite" {
+		driver, source = "sqlite", filepath.Join(b.options.Dir, "stagewire.db")
+	}
+	db, err := sql.Open(driver, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), query); err != nil {
+		t.Fatal(err)
+	}
 }

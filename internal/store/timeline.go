@@ -5,20 +5,50 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// Types of timeline entries, in the order in which those of one instant are shown (the newest page first, so reversed).
+// Kinds of moments, as the table's rows and some statements have them.
 const (
-	entryDelivery   = "delivery"
-	entryEvent      = "event"
-	entryMerge      = "merge"
-	entryPin        = "pin"
-	entryTransition = "transition"
+	momentEvent      = 1
+	momentTransition = 2
+	momentDelivery   = 3
+	momentMerge      = 4
+	momentPin        = 5 // pins have no rows of their own there: they are few and change in place
 )
+
+// moment is a place in a customer's history, in the order of the timeline.
+type moment struct{ at, kind, no int64 }
+
+func (m moment) compare(o moment) int {
+	return cmp.Or(cmp.Compare(m.at, o.at), cmp.Compare(m.kind, o.kind), cmp.Compare(m.no, o.no))
+}
+
+func (m moment) cursor() string {
+	return encodeCursor(strconv.FormatInt(m.at, 10), strconv.FormatInt(m.kind, 10), strconv.FormatInt(m.no, 10))
+}
+
+func decodeMoment(cursor string) (moment, error) {
+	parts, err := decodeCursor(cursor, 3)
+	if err != nil {
+		return moment{}, err
+	}
+	var numbers [3]int64
+	for i := range parts {
+		if numbers[i], err = strconv.ParseInt(parts[i], 10, 64); err != nil {
+			return moment{}, errCursor
+		}
+	}
+	return moment{numbers[0], numbers[1], numbers[2]}, nil
+}
+
+// entry is an entry of a timeline with its place.
+type entry struct {
+	moment
+	hub.Entry
+}
 
 // Timeline returns what happened to a customer, the newest first: her events, transitions, deliveries, merges and pins, those
 // from before a merge included. Events and transitions stand at their business time, deliveries at their making.
@@ -31,31 +61,37 @@ func (s *Store) Timeline(ctx context.Context, customerID string, p hub.Page) ([]
 		return nil, "", notFound("customer", customerID)
 	}
 	limit := pageLimit(p)
-	before := entryKey{at: 1<<63 - 1}
+	before := moment{at: 1<<63 - 1}
 	if p.Cursor != "" {
-		if before, err = decodeEntryKey(p.Cursor); err != nil {
+		if before, err = decodeMoment(p.Cursor); err != nil {
 			return nil, "", err
 		}
 	}
-	family, err := s.family(ctx, c.ID)
+	all, err := s.pinEntries(ctx, c.ID, before)
 	if err != nil {
 		return nil, "", err
 	}
-	var all []keyed
-	for _, load := range []func(context.Context, []string, entryKey, int) ([]keyed, error){
-		s.eventEntries, s.transitionEntries, s.deliveryEntries, s.mergeEntries, s.pinEntries,
-	} {
-		some, err := load(ctx, family, before, limit+1)
+	// Replaced versions of events have moments too; they are left out, so a page may take more than one look.
+	for look := before; ; {
+		moments, err := s.moments(ctx, c.ID, look, limit+1)
 		if err != nil {
 			return nil, "", err
 		}
-		all = append(all, some...)
+		entries, err := s.entries(ctx, moments)
+		if err != nil {
+			return nil, "", err
+		}
+		all = append(all, entries...)
+		if len(moments) <= limit || len(all) > limit {
+			break
+		}
+		look = moments[len(moments)-1]
 	}
-	slices.SortFunc(all, func(a, b keyed) int { return b.key.compare(a.key) })
+	slices.SortFunc(all, func(a, b entry) int { return b.compare(a.moment) })
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = all[limit-1].key.cursor()
+		next = all[limit-1].cursor()
 	}
 	entries := make([]hub.Entry, len(all))
 	for i := range all {
@@ -64,149 +100,106 @@ func (s *Store) Timeline(ctx context.Context, customerID string, p hub.Page) ([]
 	return entries, next, nil
 }
 
-// entryKey orders a timeline.
-type entryKey struct {
-	at       int64
-	kind, id string
+// moments returns the places before one, the newest first.
+func (s *Store) moments(ctx context.Context, customerID string, before moment, limit int) ([]moment, error) {
+	var all []moment
+	err := each(ctx, s.read, "SELECT at, kind, no FROM moments WHERE customer_id = $1 AND (at, kind, no) < ($2, $3, $4) ORDER BY at DESC, kind DESC, no DESC LIMIT $5",
+		[]any{customerID, before.at, before.kind, before.no, limit}, func(scan func(...any) error) error {
+			var m moment
+			err := scan(&m.at, &m.kind, &m.no)
+			all = append(all, m)
+			return err
+		})
+	return all, err
 }
 
-type keyed struct {
-	key entryKey
-	hub.Entry
-}
-
-func (k entryKey) compare(o entryKey) int {
-	return cmp.Or(cmp.Compare(k.at, o.at), strings.Compare(k.kind, o.kind), strings.Compare(k.id, o.id))
-}
-
-func (k entryKey) cursor() string { return encodeCursor(strconv.FormatInt(k.at, 10), k.kind, k.id) }
-
-func decodeEntryKey(cursor string) (entryKey, error) {
-	parts, err := decodeCursor(cursor, 3)
-	if err != nil {
-		return entryKey{}, err
+// entries loads what lies at the places, one statement per kind.
+func (s *Store) entries(ctx context.Context, moments []moment) ([]entry, error) {
+	var byKind [momentPin][]int64
+	places := map[[2]int64]moment{}
+	for _, m := range moments {
+		byKind[m.kind] = append(byKind[m.kind], m.no)
+		places[[2]int64{m.kind, m.no}] = m
 	}
-	n, err := strconv.ParseInt(parts[0], 10, 64)
-	if err != nil {
-		return entryKey{}, errCursor
+	var all []entry
+	load := func(kind int64, query string, scan func(scan func(...any) error, no *int64) (hub.Entry, error)) error {
+		return chunks(byKind[kind], 256, func(some []int64) error {
+			args := make([]any, len(some))
+			for i := range some {
+				args[i] = some[i]
+			}
+			return each(ctx, s.read, query+" WHERE no IN ("+placeholders(1, len(some))+")", args, func(columns func(...any) error) error {
+				var no int64
+				e, err := scan(columns, &no)
+				m := places[[2]int64{kind, no}]
+				e.At = at(m.at)
+				if e.Event == nil || e.ID != "" {
+					all = append(all, entry{m, e})
+				}
+				return err
+			})
+		})
 	}
-	return entryKey{n, parts[1], parts[2]}, nil
+	if err := load(momentEvent, "SELECT "+eventColumns+", no, known_until IS NULL AND withdrawn = 0 FROM events", func(scan func(...any) error, no *int64) (hub.Entry, error) {
+		var known bool
+		ev, err := scanEvent(scan, no, &known)
+		if !known {
+			return hub.Entry{Event: ev}, err // no id: left out
+		}
+		return hub.Entry{Type: "event", ID: ev.ID, Event: ev}, err
+	}); err != nil {
+		return nil, err
+	}
+	if err := load(momentTransition, "SELECT "+transitionColumns+", no FROM transitions", func(scan func(...any) error, no *int64) (hub.Entry, error) {
+		t, err := scanTransition(scan, no)
+		return hub.Entry{Type: "transition", ID: t.ID, Transition: &t}, err
+	}); err != nil {
+		return nil, err
+	}
+	if err := load(momentDelivery, "SELECT "+deliveryColumns+", no FROM deliveries", func(scan func(...any) error, no *int64) (hub.Entry, error) {
+		d, err := scanDelivery(scan, no)
+		return hub.Entry{Type: "delivery", ID: d.ID, Delivery: &d}, err
+	}); err != nil {
+		return nil, err
+	}
+	err := load(momentMerge, "SELECT from_id, into_id, at, decided_at, reason, event_id, sequence, no FROM merges", func(scan func(...any) error, no *int64) (hub.Entry, error) {
+		var m hub.Merge
+		var when, decided int64
+		err := scan(&m.From, &m.Into, &when, &decided, &m.Reason, &m.EventID, &m.Sequence, no)
+		m.At, m.DecidedAt = at(when), at(decided)
+		return hub.Entry{Type: "merge", ID: m.From, Merge: &m}, err
+	})
+	return all, err
 }
 
-// bound returns the arguments of a condition "(time, id) < (…)" for entries of one kind that lie before k.
-func (k entryKey) bound(kind string) (when int64, id string) {
-	switch {
-	case k.kind == kind:
-		return k.at, k.id
-	case kind < k.kind:
-		return k.at, "\U0010FFFF" // entries of this kind at the same instant come after k
-	default:
-		return k.at, "" // they came before k
-	}
-}
-
-// family returns the ids of a customer and of all that were merged into her.
-func (s *Store) family(ctx context.Context, id string) ([]string, error) {
-	ids := []string{id}
-	for i := 0; i < len(ids); i++ {
-		err := each(ctx, s.read, "SELECT id FROM customers WHERE merged_into <> '' AND merged_into = $1 ORDER BY id", []any{ids[i]}, func(scan func(...any) error) error {
-			var more string
-			err := scan(&more)
-			if !slices.Contains(ids, more) {
-				ids = append(ids, more)
+func (s *Store) pinEntries(ctx context.Context, customerID string, before moment) ([]entry, error) {
+	var all []entry
+	place := int64(0)
+	err := each(ctx, s.read, "SELECT subject_kind, subject_id, model, stage, who, why, at, until FROM pins WHERE subject_id = $1 ORDER BY model", []any{customerID},
+		func(scan func(...any) error) error {
+			p, err := scanPin(scan)
+			m := moment{micros(p.At), momentPin, place}
+			place++
+			if m.compare(before) < 0 {
+				all = append(all, entry{m, hub.Entry{At: p.At, Type: "pin", ID: p.Model, Pin: &p}})
 			}
 			return err
 		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return ids, nil
+	return all, err
 }
 
-const eventColumns = "e.id, e.activation, e.fetch_no, e.occurred_at, e.withdrawn, e.body"
+const eventColumns = "id, activation, fetch_no, occurred_at, withdrawn, body"
 
-func scanEvent(scan func(...any) error) (*hub.Event, error) {
+func scanEvent(scan func(...any) error, more ...any) (*hub.Event, error) {
 	ev := &hub.Event{}
 	var occurred int64
 	var body string
-	if err := scan(&ev.ID, &ev.Version.Activation, &ev.Version.Fetch, &occurred, &ev.Withdrawn, &body); err != nil {
-		return nil, err
+	dest := append([]any{&ev.ID, &ev.Version.Activation, &ev.Version.Fetch, &occurred, &ev.Withdrawn, &body}, more...)
+	if err := scan(dest...); err != nil {
+		return ev, err
 	}
 	ev.OccurredAt = at(occurred)
 	return ev, decodeEvent(body, ev)
-}
-
-// walk runs one query per member of a family and keeps the newest limit of the results.
-func (s *Store) walk(ctx context.Context, family []string, before entryKey, kind string, limit int, query string, scan func(func(...any) error) (keyed, error)) ([]keyed, error) {
-	when, id := before.bound(kind)
-	var all []keyed
-	for _, member := range family {
-		err := each(ctx, s.read, query, []any{member, when, id, limit}, func(columns func(...any) error) error {
-			k, err := scan(columns)
-			k.Type, k.ID = kind, k.key.id
-			k.At = at(k.key.at)
-			k.key.kind = kind
-			all = append(all, k)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-func (s *Store) eventEntries(ctx context.Context, family []string, before entryKey, limit int) ([]keyed, error) {
-	// Events belong to profiles, and profiles to the survivor: the first of the family.
-	return s.walk(ctx, family[:1], before, entryEvent, limit, "SELECT "+eventColumns+` FROM profiles p JOIN events e ON e.profile_id = p.id
-		WHERE p.customer_id = $1 AND e.known_until IS NULL AND e.withdrawn = 0 AND (e.occurred_at, e.id) < ($2, $3) ORDER BY e.occurred_at DESC, e.id DESC LIMIT $4`,
-		func(scan func(...any) error) (keyed, error) {
-			ev, err := scanEvent(scan)
-			if err != nil {
-				return keyed{}, err
-			}
-			return keyed{entryKey{at: micros(ev.OccurredAt), id: ev.ID}, hub.Entry{Event: ev}}, nil
-		})
-}
-
-func (s *Store) transitionEntries(ctx context.Context, family []string, before entryKey, limit int) ([]keyed, error) {
-	return s.walk(ctx, family, before, entryTransition, limit, "SELECT "+transitionColumns+` FROM transitions
-		WHERE customer_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4`,
-		func(scan func(...any) error) (keyed, error) {
-			t, err := scanTransition(scan)
-			return keyed{entryKey{at: micros(t.At), id: t.ID}, hub.Entry{Transition: &t}}, err
-		})
-}
-
-func (s *Store) deliveryEntries(ctx context.Context, family []string, before entryKey, limit int) ([]keyed, error) {
-	return s.walk(ctx, family[:1], before, entryDelivery, limit, "SELECT "+deliveryColumns+` FROM deliveries
-		WHERE customer_id = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4`,
-		func(scan func(...any) error) (keyed, error) {
-			d, err := scanDelivery(scan)
-			return keyed{entryKey{at: micros(d.CreatedAt), id: d.ID}, hub.Entry{Delivery: &d}}, err
-		})
-}
-
-func (s *Store) mergeEntries(ctx context.Context, family []string, before entryKey, limit int) ([]keyed, error) {
-	return s.walk(ctx, family, before, entryMerge, limit, `SELECT from_id, into_id, at, decided_at, reason, event_id, sequence FROM merges
-		WHERE into_id = $1 AND (at, from_id) < ($2, $3) ORDER BY at DESC, from_id DESC LIMIT $4`,
-		func(scan func(...any) error) (keyed, error) {
-			var m hub.Merge
-			var when, decided int64
-			err := scan(&m.From, &m.Into, &when, &decided, &m.Reason, &m.EventID, &m.Sequence)
-			m.At, m.DecidedAt = at(when), at(decided)
-			return keyed{entryKey{at: when, id: m.From}, hub.Entry{Merge: &m}}, err
-		})
-}
-
-func (s *Store) pinEntries(ctx context.Context, family []string, before entryKey, limit int) ([]keyed, error) {
-	return s.walk(ctx, family[:1], before, entryPin, limit, `SELECT subject_kind, subject_id, model, stage, who, why, at, until FROM pins
-		WHERE subject_id = $1 AND (at, model) < ($2, $3) ORDER BY at DESC, model DESC LIMIT $4`,
-		func(scan func(...any) error) (keyed, error) {
-			p, err := scanPin(scan)
-			return keyed{entryKey{at: micros(p.At), id: p.Model}, hub.Entry{Pin: &p}}, err
-		})
 }
 
 // Events returns all that is known of a customer's events, by occurred_at and id: the newest versions, without withdrawn ones.
@@ -220,23 +213,29 @@ func (s *Store) Events(ctx context.Context, customerID string) ([]hub.Event, err
 	}
 	var all []hub.Event
 	// A page at a time, so that no read lasts long.
-	last := entryKey{at: micros(time.Time{}) - 1}
+	last := moment{at: micros(time.Time{}) - 1}
 	for {
 		n := 0
-		err := each(ctx, s.read, "SELECT "+eventColumns+` FROM profiles p JOIN events e ON e.profile_id = p.id
-			WHERE p.customer_id = $1 AND e.known_until IS NULL AND e.withdrawn = 0 AND (e.occurred_at, e.id) > ($2, $3) ORDER BY e.occurred_at, e.id LIMIT $4`,
-			[]any{c.ID, last.at, last.id, eventPage}, func(scan func(...any) error) error {
-				ev, err := scanEvent(scan)
+		err := each(ctx, s.read, "SELECT "+qualified("e", eventColumns)+`, m.at, m.no, e.known_until IS NULL AND e.withdrawn = 0 FROM moments m JOIN events e ON e.no = m.no
+			WHERE m.customer_id = $1 AND m.kind = 1 AND (m.at, m.no) > ($2, $3) ORDER BY m.at, m.no LIMIT $4`,
+			[]any{c.ID, last.at, last.no, eventPage}, func(scan func(...any) error) error {
+				var known bool
+				ev, err := scanEvent(scan, &last.at, &last.no, &known)
 				if err != nil {
 					return err
 				}
 				n++
-				last.at, last.id = micros(ev.OccurredAt), ev.ID
-				all = append(all, *ev)
+				if known {
+					all = append(all, *ev)
+				}
 				return nil
 			})
-		if err != nil || n < eventPage {
-			return all, err
+		if err != nil {
+			return nil, err
+		}
+		if n < eventPage {
+			slices.SortFunc(all, func(a, b hub.Event) int { return cmp.Or(a.OccurredAt.Compare(b.OccurredAt), cmp.Compare(a.ID, b.ID)) })
+			return all, nil
 		}
 	}
 }
