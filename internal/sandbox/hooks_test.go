@@ -207,6 +207,31 @@ func TestKnobsOfWebhooks(t *testing.T) {
 	})
 }
 
+// Without a hub nothing is sent; what waits goes out once there is one.
+func TestHubThatComesLater(t *testing.T) {
+	r := newReceiver(t)
+	b := newBench(t, func(c *Config) { c.Now = time.Now })
+	b.play(Step{Vendor: Shopify, Do: "customer.created", Customer: "a@example.com"})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	b.SetHub(r.url+"/", "")
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(5 * time.Second)
+	for !b.Idle() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("never sent")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil || len(r.all()) != 1 {
+		t.Errorf("%v, %d arrived", err, len(r.all()))
+	}
+}
+
 // HubSpot puts up to 100 fresh events into one request, and no event meets its own duplicate there.
 func TestHubSpotSendsBatches(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Hub = "http://127.0.0.1:1" })

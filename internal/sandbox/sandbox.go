@@ -188,6 +188,9 @@ func (s *Sandbox) SetHub(base, public string) {
 		public = base
 	}
 	s.public = strings.TrimRight(public, "/")
+	for _, q := range s.queues {
+		q.wake() // what waited for an address
+	}
 }
 
 // Prefix returns the path below which a vendor's API is served: "/shopify", "/zendesk", "/hubspot", "/zoho".
