@@ -376,7 +376,7 @@ func (v *zoho) state() VendorState {
 				}
 			}
 			out.Customers = append(out.Customers, Customer{ID: id, Kind: kind, Email: text(rec.values["Email"]), Phone: text(rec.values["Phone"]), Name: text(rec.values["Full_Name"]),
-				Tags: []string{}, Fields: fields, CreatedAt: rec.created, UpdatedAt: rec.modified, Deleted: rec.deleted || rec.converted})
+				Tags: rec.tagNames(), Fields: fields, CreatedAt: rec.created, UpdatedAt: rec.modified, Deleted: rec.deleted || rec.converted})
 		}
 	}
 	slices.SortStableFunc(out.Customers, func(a, b Customer) int { return strings.Compare(a.Kind+a.ID, b.Kind+b.ID) })

@@ -130,6 +130,8 @@ func (v *zoho) route(r *request, p []string) response {
 			return zohoError(http.StatusBadRequest, "INVALID_DATA", "the id given seems to be invalid", map[string]any{"id": p[1]})
 		}
 		return v.write(r, m, "update", rec.id, nil)
+	case len(p) == 4 && p[2] == "actions" && (p[3] == "add_tags" || p[3] == "remove_tags") && r.method == http.MethodPost:
+		return v.tags(r, m, p[1], p[3] == "add_tags")
 	case len(p) == 3 && p[2] == "Notes":
 		rec := m.records[p[1]]
 		if rec == nil || rec.deleted {

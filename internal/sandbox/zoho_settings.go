@@ -209,3 +209,62 @@ func (v *zoho) watch(r *request) response {
 	}
 	return answer(http.StatusCreated, map[string]any{"watch": out})
 }
+
+// tags adds to or removes from a record's tags: named in the body, or in tag_names as older versions do.
+func (v *zoho) tags(r *request, m *zohoModule, id string, add bool) response {
+	var in struct {
+		Tags []struct {
+			Name  string `json:"name"`
+			Color any    `json:"color_code"`
+			ID    string `json:"id"`
+		} `json:"tags"`
+		Overwrite bool `json:"over_write"`
+	}
+	if len(r.body) > 0 {
+		if err := json.Unmarshal(r.body, &in, json.RejectUnknownMembers(true)); err != nil {
+			return zohoError(http.StatusBadRequest, "INVALID_DATA", "body: "+err.Error(), nil)
+		}
+	}
+	names := csv(r.query["tag_names"])
+	for _, t := range in.Tags {
+		names = append(names, t.Name)
+	}
+	rec := m.records[id]
+	if rec == nil || rec.deleted {
+		return zohoError(http.StatusBadRequest, "INVALID_DATA", "the id given seems to be invalid", map[string]any{"id": id})
+	}
+	if len(names) == 0 || slices.Contains(names, "") {
+		return zohoError(http.StatusBadRequest, "MANDATORY_NOT_FOUND", "required field not found", map[string]any{"api_name": "tags", "json_path": "$.tags"})
+	}
+	have := rec.tagNames()
+	next := slices.DeleteFunc(slices.Clone(have), func(t string) bool { return !add && slices.Contains(names, t) || add && in.Overwrite })
+	for _, name := range names {
+		if len([]rune(name)) > 25 {
+			return zohoError(http.StatusBadRequest, "INVALID_DATA", "invalid data", map[string]any{"maximum_length": 25, "api_name": "name", "json_path": "$.tags[0].name"})
+		}
+		if add && !slices.Contains(next, name) {
+			next = append(next, name)
+		}
+	}
+	if !slices.Equal(have, next) {
+		list := []any{}
+		for _, name := range next {
+			list = append(list, map[string]any{"name": name, "id": strconv.FormatUint(4411220000009000000+uint64(len(name)), 10), "color_code": nil})
+		}
+		v.set(m, rec, map[string]any{"Tag": list}, zohoApp, r.business)
+		v.notify(m, "update", []zohoChange{{rec, []string{"Tag"}}}, r.business)
+	}
+	return answer(http.StatusOK, map[string]any{"data": []any{map[string]any{"code": "SUCCESS", "details": map[string]any{"id": id, "tags": notNil(next)},
+		"message": "tags updated successfully", "status": "success"}}})
+}
+
+// tagNames are the names of the record's tags.
+func (rec *zohoRecord) tagNames() []string {
+	list, _ := rec.values["Tag"].([]any)
+	out := []string{}
+	for _, t := range list {
+		tag, _ := t.(map[string]any)
+		out = append(out, text(tag["name"]))
+	}
+	return out
+}

@@ -214,3 +214,32 @@ func TestZohoConvertsLeads(t *testing.T) {
 		t.Errorf("contact: %d", got.status)
 	}
 }
+
+func TestZohoTags(t *testing.T) {
+	b, id := zohoBench(t)
+	path := zohoAPI + "/Contacts/" + id + "/actions/"
+	tags := func(names ...string) map[string]any {
+		list := []any{}
+		for _, n := range names {
+			list = append(list, map[string]any{"name": n})
+		}
+		return map[string]any{"tags": list}
+	}
+	if got := b.call("POST", path+"add_tags", tags("stage:new", "vip")); got.status != 200 || got.at("data.0.code") != "SUCCESS" {
+		t.Fatalf("%d %s", got.status, got.text)
+	}
+	b.call("POST", path+"add_tags", tags("vip")) // is there already: nobody is told
+	b.call("POST", path+"remove_tags", tags("stage:new"))
+	if got := b.State()[Zoho].Customers[0].Tags; fmt.Sprint(got) != "[vip]" {
+		t.Errorf("%v", got)
+	}
+	if topics, _ := b.queued(Zoho); len(topics) != 2 {
+		t.Errorf("%v", topics)
+	}
+	if got := b.call("POST", path+"add_tags", tags()); got.at("code") != "MANDATORY_NOT_FOUND" {
+		t.Errorf("%d %s", got.status, got.text)
+	}
+	if got := b.call("GET", zohoAPI+"/Contacts?ids="+id+"&fields=Tag", nil); got.at("data.0.Tag.0.name") != "vip" {
+		t.Errorf("%s", got.text)
+	}
+}
