@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // settings lists fields and creates custom ones, at most five a call; PATCH of one adds picklist values.
@@ -249,7 +251,7 @@ func (v *zoho) tags(r *request, m *zohoModule, id string, add bool) response {
 	if !slices.Equal(have, next) {
 		list := []any{}
 		for _, name := range next {
-			list = append(list, map[string]any{"name": name, "id": strconv.FormatUint(4411220000009000000+uint64(len(name)), 10), "color_code": nil})
+			list = append(list, map[string]any{"name": name, "id": strconv.FormatUint(4411220000009000000+hub.HashKey("tag", name)%1_000_000, 10), "color_code": nil})
 		}
 		v.set(m, rec, map[string]any{"Tag": list}, zohoApp, r.business)
 		v.notify(m, "update", []zohoChange{{rec, []string{"Tag"}}}, r.business)
