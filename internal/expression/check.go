@@ -218,7 +218,7 @@ func (c *checker) defined(n ast.Node, p *Program) term {
 
 func (c *checker) pointer(n *ast.PointerNode) term {
 	if len(c.scopes) == 0 {
-		return c.fail(n, "", "# and .field mean something only inside a predicate such as count(\"order.paid\", .amount > eur(50))")
+		return c.fail(n, "", outsidePredicate)
 	}
 	switch n.Name {
 	case "":
@@ -475,6 +475,9 @@ func (c *checker) binary(n *ast.BinaryNode) term {
 			s, ok := n.Right.(*ast.StringNode)
 			if !ok {
 				return c.fail(n.Right, "", "a pattern is written out, not calculated")
+			}
+			if len(s.Value) > maxPattern {
+				return c.fail(n.Right, "", "a pattern has at most %d characters", maxPattern)
 			}
 			re, err := regexp.Compile(s.Value)
 			if err != nil {
@@ -833,12 +836,20 @@ func (c *checker) predicate(n ast.Node, elem Type) term {
 	return t
 }
 
+const outsidePredicate = `# and .field mean something only inside a predicate such as count("order.paid", .amount > eur(50))`
+
 // parseError turns what the parser says into a problem.
 func parseError(f *file.Error, text string) Problem {
 	p := Problem{Offset: f.From, Message: f.Message}
 	if strings.Contains(f.Message, "exceeds maximum allowed nodes") {
 		p.Message = fmt.Sprintf("the expression is too long: more than %d parts", maxNodes)
 		p.Suggestion = "name parts of it under define:"
+	}
+	switch {
+	case strings.Contains(f.Message, `Operator(".")`) || strings.Contains(f.Message, `Operator("#")`):
+		p.Message = outsidePredicate
+	case strings.Contains(f.Message, "coalesce expressions (??) cannot be mixed"):
+		p.Message, p.Suggestion = "?? needs brackets beside another operator", `write (customer.name ?? "") == "Ada"`
 	}
 	p.Message = strings.ReplaceAll(p.Message, `token EOF`, "end")
 	if n := len([]rune(text)); p.Offset > n {

@@ -329,6 +329,12 @@ func finder(name string) func(*checker, ast.Node, []ast.Node) term {
 		if !ok || !c.want(unwrap(args[1]), body, Bool, "a predicate") {
 			return nothing
 		}
+		if name == "findLast" {
+			// expr's own findLast leaves a value on the machine's stack for each item it passes (1.17.8), which
+			// shifts the arguments of an enclosing call.
+			found := builtinTerm(n, "filter", list.typ, list.node, body.node)
+			return call(n, optional(*list.typ.Elem), "$index", found.node, constant(-1))
+		}
 		return builtinTerm(n, name, optional(*list.typ.Elem), list.node, body.node)
 	}
 }

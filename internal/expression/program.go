@@ -26,6 +26,8 @@ const (
 	maxNodes = 500
 	maxBytes = 16 << 10
 	maxDepth = 200 // of brackets: the parser recurses
+	// maxPattern keeps regular expressions small: (a{1000}) repeated within 16 KB would compile to a million states.
+	maxPattern = 500
 )
 
 var (
