@@ -91,6 +91,10 @@ func newRootCommand() *cobra.Command {
 		&cobra.Group{ID: groupWrite, Title: "Write rules and connectors:"},
 	)
 	root.AddCommand(
+		newQuickstartCommand(g),
+		newInitCommand(g),
+		newServeCommand(g),
+		newSandboxCommand(g),
 		newHealthzCommand(g),
 
 		newCustomersCommand(g),
@@ -127,6 +131,7 @@ func needVerb(c *cobra.Command, args []string) error {
 		return c.Help()
 	}
 	message := fmt.Sprintf("unknown command %q", args[0])
+	c.SuggestionsMinimumDistance = 2 // cobra sets it only for its own message
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
 		message += ", did you mean " + strings.Join(near, " or ") + "?"
 	}

@@ -28,7 +28,7 @@ import (
 type definition struct {
 	Models    []definedModel `json:"models"`
 	Reactions []definedFile  `json:"reactions"`
-	Write     []config.Write `json:"write"`
+	Write     []definedWrite `json:"write"`
 	Kinds     []hub.Kind     `json:"kinds"`
 	Fields    []config.Field `json:"fields"`
 }
@@ -38,6 +38,17 @@ type definedModel struct {
 	File   string         `json:"file"` // as people call it
 	Text   string         `json:"text"`
 	Params map[string]string `json:"params,omitempty"`
+}
+
+type definedWrite struct {
+	Connection string            `json:"connection"`
+	Model      string            `json:"model"`
+	Field      string            `json:"field,omitempty"`
+	Tag        string            `json:"tag,omitempty"`
+	Mode       string            `json:"mode"`
+	Values     map[string]string `json:"values,omitempty"`
+	Missing    string            `json:"missing,omitempty"`
+	PinByHand  string            `json:"pin_by_hand,omitempty"` // a Go duration
 }
 
 type definedFile struct {
@@ -55,7 +66,12 @@ type compiled struct {
 
 // define reads what the configuration names: shipped models, files and folders.
 func define(cfg *config.Config) (definition, error) {
-	def := definition{Write: cfg.Write, Kinds: cfg.Kinds, Fields: cfg.Fields}
+	def := definition{Kinds: cfg.Kinds, Fields: cfg.Fields}
+	for _, w := range cfg.Write {
+		def.Write = append(def.Write, definedWrite{
+			Connection: w.Connection, Model: w.Model, Field: w.Field, Tag: w.Tag, Mode: w.Mode, Values: w.Values, Missing: w.Missing, PinByHand: w.PinByHand.String(),
+		})
+	}
 	var problems []error
 	for i, use := range cfg.Models {
 		path := fmt.Sprintf("models[%d]", i)
