@@ -210,6 +210,7 @@ func (r *reader) Visit(n *ast.Node) {
 		r.names[n.Value] = struct{}{}
 	case *ast.IdentifierNode:
 		r.whole = r.whole || n.Value == "$env"
+		r.usesSettings = r.usesSettings || n.Value == "settings"
 	case *ast.MemberNode:
 		switch p := n.Property.(type) {
 		case *ast.StringNode:
@@ -243,8 +244,24 @@ func (r *reader) Visit(n *ast.Node) {
 // member reads a chain of members without the VM. It reports false where the VM must decide (and make the error).
 type member func(env any) (any, bool)
 
-// memberPath returns a reader for expressions like item.customer?.id, the bulk of all mappings, else nil.
+// memberPath returns a reader for expressions like item.customer?.id, alone or joined by ??: the bulk of all mappings. Else nil.
 func memberPath(n ast.Node, env any) member {
+	if _, ok := env.(rooted); !ok {
+		return nil
+	}
+	if b, ok := n.(*ast.BinaryNode); ok && b.Operator == "??" {
+		left, right := memberPath(b.Left, env), memberPath(b.Right, env)
+		if left == nil || right == nil {
+			return nil
+		}
+		return func(env any) (any, bool) {
+			v, ok := left(env)
+			if !ok || v != nil {
+				return v, ok
+			}
+			return right(env)
+		}
+	}
 	var names []string
 	var optional []bool
 	for {
@@ -254,7 +271,6 @@ func memberPath(n ast.Node, env any) member {
 				return nil // (a?.b).c fails where a is nil, unlike a?.b.c
 			}
 			n = x.Node
-			continue
 		case *ast.MemberNode:
 			s, ok := x.Property.(*ast.StringNode)
 			if !ok || x.Method {
@@ -263,35 +279,29 @@ func memberPath(n ast.Node, env any) member {
 			names = append(names, s.Value)
 			optional = append(optional, x.Optional)
 			n = x.Node
-			continue
 		case *ast.IdentifierNode:
-			if _, ok := env.(rooted); !ok {
-				return nil
-			}
 			root := x.Value
 			if root != "body" && root != "item" && root != "context" {
 				return nil
 			}
 			slices.Reverse(names)
 			slices.Reverse(optional)
-			return func(env any) (any, bool) {
-				v := env.(rooted).root(root)
-				for i, name := range names {
-					m, ok := v.(map[string]any)
-					if !ok {
-						if v == nil && optional[i] {
-							return nil, true
-						}
-						return nil, false
-					}
-					v = m[name]
-				}
-				return v, true
-			}
+			return func(env any) (any, bool) { return follow(env.(rooted).root(root), names, optional) }
 		default:
 			return nil
 		}
 	}
+}
+
+func follow(v any, names []string, optional []bool) (any, bool) {
+	for i, name := range names {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil, v == nil && optional[i]
+		}
+		v = m[name]
+	}
+	return v, true
 }
 
 // rooted is an environment whose trees can be read directly.

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/nyaruka/phonenumbers"
 
@@ -48,14 +49,39 @@ func normalEmail(s string) string {
 // normalPhone gives E.164, "" for what is no number. A number without a country code is one of region (ISO 3166, two letters).
 func normalPhone(s, region string) string {
 	s = strings.TrimSpace(s)
-	if s == "" || len(s) > 40 {
+	if s == "" || len(s) > 40 || len(region) > 8 {
 		return ""
 	}
+	key := region + "\x00" + s
+	phones.Lock()
+	known, ok := phones.seen[key]
+	phones.Unlock()
+	if ok {
+		return known
+	}
+	known = parsePhone(s, region)
+	phones.Lock()
+	if len(phones.seen) >= 4096 || phones.seen == nil {
+		phones.seen = make(map[string]string, 4096)
+	}
+	phones.seen[key] = known
+	phones.Unlock()
+	return known
+}
+
+// phones remembers numbers lately parsed: parsing one costs as much as all the rest of a small webhook, and a person's events come
+// in bursts.
+var phones struct {
+	sync.Mutex
+	seen map[string]string
+}
+
+func parsePhone(s, region string) string {
 	if rest, ok := strings.CutPrefix(s, "00"); ok && region == "" {
 		s = "+" + rest
 	}
 	n, err := phonenumbers.Parse(s, strings.ToUpper(strings.TrimSpace(region)))
-	if err != nil || n.GetExtension() != "" && n.GetNationalNumber() == 0 || !phonenumbers.IsPossibleNumber(n) {
+	if err != nil || !phonenumbers.IsPossibleNumber(n) {
 		return ""
 	}
 	return phonenumbers.Format(n, phonenumbers.E164)

@@ -39,6 +39,9 @@ func decodeJSON(body []byte, keep map[string]struct{}) (any, error) {
 	return v, nil
 }
 
+// noMembers is the object of which nothing was kept; nobody writes to decoded values.
+var noMembers = map[string]any{}
+
 type decoder struct {
 	s      string
 	i      int
@@ -107,10 +110,7 @@ func (d *decoder) object(depth int, want bool) (any, error) {
 		return nil, d.fail("nested deeper than " + strconv.Itoa(maxDepth))
 	}
 	d.i++
-	var m map[string]any
-	if want {
-		m = make(map[string]any)
-	}
+	m := noMembers
 	d.space()
 	if d.i < len(d.s) && d.s[d.i] == '}' {
 		d.i++
@@ -139,6 +139,9 @@ func (d *decoder) object(depth int, want bool) (any, error) {
 			return nil, err
 		}
 		if kept {
+			if len(m) == 0 {
+				m = make(map[string]any)
+			}
 			m[key] = v
 		}
 		more, err := d.next('}')

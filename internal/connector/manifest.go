@@ -88,6 +88,8 @@ type receive struct {
 	topic     *expression
 	events    []*mapping
 	byTopic   map[string][]*mapping
+
+	usesSettings bool
 }
 
 type handshake struct {
@@ -136,7 +138,9 @@ func (l *loader) connector(root at, kinds *hub.Kinds) *Connector {
 	for _, e := range top["hydrate"].entries() {
 		c.objects[e.key] = &object{name: e.key}
 	}
+	l.usesSettings = false
 	c.receive = l.receive(top["receive"], c)
+	c.receive.usesSettings = l.usesSettings
 	// What follows reads answers and records, which are decoded whole.
 	c.keep = l.keep()
 	l.names, l.dynamic = map[string]struct{}{}, false

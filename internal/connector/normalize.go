@@ -45,7 +45,7 @@ func (c *Connector) Normalize(w *hub.Webhook, conn *hub.Connection) (Normalized,
 	if err != nil {
 		return Normalized{}, err
 	}
-	b := builder{c: c, conn: conn, settings: env.Settings, received: w.ReceivedAt, known: w.ReceivedAt, webhook: w.ID, version: hub.Version{Activation: w.Activation}}
+	b := builder{c: c, conn: conn, received: w.ReceivedAt, known: w.ReceivedAt, webhook: w.ID, version: hub.Version{Activation: w.Activation}}
 	if len(items) < 64 {
 		b.out.Events = make([]hub.Event, 0, len(items))
 	}
@@ -88,7 +88,6 @@ func (c *Connector) items(env *webhookEnv) ([]any, error) {
 type builder struct {
 	c        *Connector
 	conn     *hub.Connection
-	settings map[string]string
 	out      Normalized
 	errs     []error
 	received time.Time
@@ -325,10 +324,12 @@ func (b *builder) region(m *mapping, env any) (string, error) {
 			return s, nil
 		}
 	}
-	if r := b.settings["phone_region"]; r != "" {
-		return r, nil
+	for _, name := range []string{"phone_region", "region"} {
+		if r := b.conn.Settings[name]; r != "" {
+			return r, nil
+		}
 	}
-	return b.settings["region"], nil
+	return "", nil
 }
 
 func (b *builder) describe(m *mapping, env any, ev *hub.Event) error {

@@ -81,6 +81,8 @@ type loader struct {
 	names    map[string]struct{} // member names that expressions over the body can read
 	dynamic  bool                // some expression reads members by computed names: keep them all
 	settings map[string]Setting
+	// usesSettings: some expression reads them, so that they are worth preparing for each webhook.
+	usesSettings bool
 }
 
 // at is a YAML node with its path from the root; node is nil where the key is absent.

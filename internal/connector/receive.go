@@ -114,8 +114,12 @@ func (c *Connector) webhookEnv(w *hub.Webhook, conn *hub.Connection) (*webhookEn
 }
 
 func (c *Connector) requestEnv(w *hub.Webhook, conn *hub.Connection, body any) *webhookEnv {
+	var settings map[string]string
+	if c.receive.usesSettings {
+		settings = c.settingsOf(conn)
+	}
 	return &webhookEnv{
-		Settings: c.settingsOf(conn), Body: body, Method: w.Method, URL: cleanText(w.URL),
+		Settings: settings, Body: body, Method: w.Method, URL: cleanText(w.URL),
 		Header: func(names ...string) string {
 			for _, name := range names {
 				if v := w.Header(name); v != "" {

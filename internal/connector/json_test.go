@@ -1,0 +1,145 @@
+package connector
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+func TestDecodeJSON(t *testing.T) {
+	for body, want := range map[string]any{
+		`null`: nil, `true`: true, ` false `: false, `""`: "", `0`: int64(0), `-0`: int64(0), `-7`: int64(-7), `1.5`: 1.5, `1e3`: 1000.0, `1E-2`: 0.01,
+		`9223372036854775807`: int64(9223372036854775807), `9223372036854775808`: "9223372036854775808", `-9223372036854775809`: "-9223372036854775809",
+		`0.1234567890123456`: "0.1234567890123456", `0.000000123456789012345`: 0.000000123456789012345, `1e400`: "1e400",
+		`[]`: []any{}, `{}`: map[string]any{}, `[1,"a",{"b":[null]}]`: []any{int64(1), "a", map[string]any{"b": []any{nil}}},
+		`{"a":1,"a":2}`: map[string]any{"a": int64(2)}, `{"a":{"b":1},"a":{"c":2}}`: map[string]any{"a": map[string]any{"c": int64(2)}},
+		`"\"\\\/\b\f\n\r\tü€"`: "\"\\/\b\f\n\r\tü€", `"😀"`: "😀", `"\ud83d"`: "\uFFFD", `"\ud83dA"`: "\uFFFDA", `"\udc00\ud83d"`: "\uFFFD\uFFFD",
+		`"\u0000"`: "\uFFFD", "\"\x7f\"": "\x7f", "\"a\xc3\"": "a\uFFFD", "\uFEFF1": int64(1), "{\"k\xff\":1}": map[string]any{"k\uFFFD": int64(1)},
+	} {
+		got, err := decodeJSON([]byte(body), nil)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %#v, %v, want %#v", body, got, err, want)
+		}
+	}
+	for _, body := range []string{"", " ", "{", "[", `{"a"}`, `{"a":}`, `{"a":1,}`, `[1,]`, `[1 2]`, `01`, `1.`, `.5`, `1e`, `+1`, `-`, `nul`, `tru`, `"`, `"\x"`, `"\u12"`, "\"\n\"", `{a:1}`, `'a'`, `1 2`, `NaN`, "\x00"} {
+		if v, err := decodeJSON([]byte(body), nil); err == nil {
+			t.Errorf("%q is taken for %#v", body, v)
+		}
+	}
+}
+
+func TestDecodeJSONKeeps(t *testing.T) {
+	got, err := decodeJSON([]byte(`{"a":{"skip":[1,{"a":2}],"b":[{"a":"x","c":"y"}]},"skip":{"a":1}}`), map[string]struct{}{"a": {}, "b": {}})
+	want := map[string]any{"a": map[string]any{"b": []any{map[string]any{"a": "x"}}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%#v %v", got, err)
+	}
+	if _, err := decodeJSON([]byte(`{"skip":{"a":tru}}`), map[string]struct{}{"a": {}}); err == nil {
+		t.Error("what is skipped is not checked")
+	}
+}
+
+// FuzzDecodeJSON compares with a strict library: we accept what it accepts (but for our bounds) and understand the same.
+func FuzzDecodeJSON(f *testing.F) {
+	for _, s := range []string{`{"a":[1,2.5,"x\u0041",null,true],"b":{}}`, `"\ud83d\ude00"`, `[1e5,-0.0,12345678901234567890]`, "\"\xff\"", `{"a":1,"a":2}`, ` [ ] `} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, err := decodeJSON(body, nil)
+		if _, skip := decodeJSON(body, map[string]struct{}{}); (err == nil) != (skip == nil) {
+			if !strings.Contains(fmt.Sprint(err), "values") {
+				t.Fatalf("keeping %v, skipping %v", err, skip)
+			}
+		}
+		body = []byte(strings.TrimPrefix(string(body), "\uFEFF"))
+		var want any
+		lib := json.Unmarshal(body, &want, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true),
+			json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, v *any) error {
+				if d.PeekKind() != '0' {
+					return errors.ErrUnsupported
+				}
+				raw, err := d.ReadValue()
+				*v = number(string(raw))
+				return err
+			})))
+		if err != nil {
+			if lib == nil && !strings.Contains(err.Error(), "nested deeper") && !strings.Contains(err.Error(), "values") {
+				t.Fatalf("refused: %v", err)
+			}
+			return
+		}
+		if lib != nil {
+			t.Fatalf("taken, but %v", lib)
+		}
+		if !same(got, want) {
+			t.Fatalf("got %#v\nwant %#v", got, want)
+		}
+	})
+}
+
+// number marks what the library read as one, by its digits.
+type number string
+
+// same reports whether got is the library's want, made harmless, with exact numbers.
+func same(got, want any) bool {
+	switch want := want.(type) {
+	case number:
+		if text, ok := got.(string); ok {
+			return text == string(want)
+		}
+		return rat(fmt.Sprint(got)) == rat(string(want)) || len(want) > 12
+	case string:
+		return got == cleanText(want)
+	case []any:
+		list, ok := got.([]any)
+		if !ok || len(list) != len(want) {
+			return false
+		}
+		for i := range list {
+			if !same(list[i], want[i]) {
+				return false
+			}
+		}
+		return true
+	case map[string]any:
+		m, ok := got.(map[string]any)
+		if !ok {
+			return false
+		}
+		names := map[string]bool{}
+		for k := range want {
+			names[cleanText(k)] = true
+		}
+		if len(names) != len(want) {
+			return true // names that only differ in what is not text
+		}
+		for k, x := range want {
+			if v, ok := m[cleanText(k)]; !ok || !same(v, x) {
+				return false
+			}
+		}
+		return len(m) == len(want)
+	}
+	return got == want
+}
+
+// rat gives a number's value as text, or its digits where they are too many to compute with.
+func rat(s string) string {
+	if len(s) > 40 || strings.ContainsAny(s, "eE") && len(s) > 12 {
+		return s
+	}
+	if i := strings.IndexAny(s, "eE"); i >= 0 && len(s)-i > 4 {
+		return s
+	}
+	r, ok := new(big.Rat).SetString(s)
+	if !ok {
+		return s
+	}
+	return r.RatString()
+}
