@@ -140,8 +140,21 @@ func (s *source) locate(n *yaml.Node, offset int) (line, column int) {
 		return []rune(strings.TrimRight(s.lines[line], "\r"))
 	}
 	row := at()
-	// nextLine moves to the first character of the next line that holds any.
+	// Every line of a block starts at the indent of its first; what goes beyond belongs to the value.
+	indent := 0
+	for i := line + 1; block && i < len(s.lines); i++ {
+		if text := strings.TrimLeft(s.lines[i], " "); strings.TrimSpace(text) != "" {
+			indent = len(s.lines[i]) - len(text)
+			break
+		}
+	}
+	// nextLine moves to where the value goes on: in a block the next line, else the next that holds anything.
 	nextLine := func() bool {
+		if block {
+			line++
+			row, column = at(), indent
+			return line < len(s.lines)
+		}
 		for line++; line < len(s.lines); line++ {
 			row = at()
 			if text := strings.TrimLeft(string(row), " "); text != "" {

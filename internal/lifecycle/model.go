@@ -317,9 +317,9 @@ func (m *Model) environment(s *source, n *yaml.Node, env Env) {
 			over, err := expression.NewParam(yamlScalar(text))
 			if err != nil || !p.Same(over) {
 				s.fail(v, path, "", "it is overridden by %q where the model is used, which is not %s", text, p.Type())
-				return
+			} else {
+				p = over
 			}
-			p = over
 		}
 		m.env.Params[k.Value] = p
 	})
@@ -407,6 +407,10 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 	done := false
 	for i, item := range items {
 		path := fmt.Sprintf("decide[%d]", i)
+		if cutAtComma(item) {
+			s.fail(item, path, "write when: on a line of its own, not inside { }", "YAML cuts the condition at its first comma")
+			continue
+		}
 		f := s.fields(item, path, "stage", "when", "from", "after", "cooldown", "otherwise")
 		if done {
 			s.fail(item, path, "", "nothing can follow otherwise")
@@ -463,6 +467,16 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 	if len(items) > 0 && !done {
 		s.fail(items[len(items)-1], "decide", "end with otherwise: a stage, or stay", "the last line of decide is missing: otherwise")
 	}
+}
+
+// cutAtComma reports whether a map written as { } holds an unclosed call: count("a", days(90)) falls apart there.
+func cutAtComma(n *yaml.Node) bool {
+	if n.Kind != yaml.MappingNode || n.Style&yaml.FlowStyle == 0 {
+		return false
+	}
+	return slices.ContainsFunc(n.Content, func(c *yaml.Node) bool {
+		return c.Kind == yaml.ScalarNode && c.Style == 0 && strings.Count(c.Value, "(") > strings.Count(c.Value, ")")
+	})
 }
 
 // finish derives what the model depends on, and its hash.
