@@ -132,7 +132,8 @@ func (d *Dispatcher) judge(dest *destination, c *hub.Claimed, task connector.Tas
 		dest.rest(t.wait)
 		return handBack(c, d.now().Add(t.wait))
 	}
-	if result.Outcome == hub.Refused && (t.refused || result.Status == http.StatusUnauthorized) {
+	refused := t.refused || result.Status == http.StatusUnauthorized
+	if result.Outcome == hub.Refused && refused {
 		// Somebody mends the credentials; what is owed meanwhile must not be lost.
 		result.Outcome = hub.Retry
 	}
@@ -150,7 +151,7 @@ func (d *Dispatcher) judge(dest *destination, c *hub.Claimed, task connector.Tas
 				d.config.Pause(c.Destination, rest)
 			}
 		}
-	case t.refused && result.Outcome == hub.Retry:
+	case refused && result.Outcome == hub.Retry:
 		d.failed(dest, result.Error, true)
 	case (result.Outcome == hub.Retry || result.Outcome == hub.Uncertain) && (result.Status == 0 || result.Status >= 500):
 		d.failed(dest, result.Error, false)
