@@ -205,6 +205,31 @@ func TestEventsThatCannotTravel(t *testing.T) {
 	}
 }
 
+// The hand-written times are those of package time.
+func TestTimesAgreeWithPackageTime(t *testing.T) {
+	t.Parallel()
+	for _, at := range []time.Time{
+		{}, someTime, time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC),
+		time.Date(2024, 2, 29, 1, 2, 3, 7e6, time.UTC), time.Date(1969, 12, 31, 23, 59, 59, 90e6, time.UTC),
+	} {
+		text := appendTime(nil, at)
+		if want := at.Format(timeLayout); string(text) != want {
+			t.Errorf("wrote %s, want %s", text, want)
+		}
+		if got, ok := parseOurTime(text); !ok || !got.Equal(at) {
+			t.Errorf("read %v of %s", got, text)
+		}
+	}
+	for _, text := range []string{"2026-02-30T00:00:00.000Z", "2026-13-01T00:00:00.000Z", "2026-01-01T24:00:00.000Z", "2026-01-01T00:00:00.00aZ", "2026-01-00T00:00:00.000Z", ""} {
+		if got, err := parseTime([]byte(text)); err == nil {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+	if got, err := parseTime([]byte("2026-01-01T01:00:00+01:00")); err != nil || !got.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("another writer's time: %v, %v", got, err)
+	}
+}
+
 func FuzzWebhookFrame(f *testing.F) {
 	f.Add(appendWebhookFrame(nil, frameHeader{oldest: someTime}, []hub.Webhook{someWebhook(1, 64), {}}))
 	f.Add([]byte{1, 0, 0, 200, 1})

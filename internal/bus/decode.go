@@ -1,16 +1,13 @@
 package bus
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/govalues/decimal"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -34,55 +31,31 @@ func DecodeEvent(data []byte) (hub.Event, error) {
 // decodeEvents reads a CloudEvents JSON batch.
 func decodeEvents(data []byte) ([]hub.Event, error) {
 	d := newDecoder(data)
-	if err := d.expect('['); err != nil {
-		return nil, undecodablef("event frame: %w", err)
-	}
 	events := make([]hub.Event, 0, 16)
-	for d.PeekKind() != ']' {
+	err := d.array(func() error {
 		events = append(events, hub.Event{})
 		if err := d.event(&events[len(events)-1]); err != nil {
-			return nil, undecodablef("event frame: event %d: %w", len(events)-1, err)
+			return fmt.Errorf("event %d: %w", len(events)-1, err)
 		}
+		return nil
+	})
+	if err == nil {
+		err = d.end()
 	}
-	if err := d.expect(']'); err != nil {
-		return nil, undecodablef("event frame: %w", err)
-	}
-	if err := d.end(); err != nil {
+	if err != nil {
 		return nil, undecodablef("event frame: %w", err)
 	}
 	return events, nil
 }
 
-// decoder reads JSON by tokens. Names, kinds and the like repeat in a frame and are kept once.
+// decoder reads events. Names, kinds and the like repeat in a frame and are kept once.
 type decoder struct {
-	*jsontext.Decoder
-	known   map[string]string
-	scratch []byte
+	scanner
+	known map[string]string
 }
 
 func newDecoder(data []byte) *decoder {
-	// Duplicate names are allowed for speed: we wrote the frame, and the last one wins.
-	return &decoder{Decoder: jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true)), known: map[string]string{}}
-}
-
-func (d *decoder) expect(kind jsontext.Kind) error {
-	token, err := d.ReadToken()
-	if err != nil {
-		return err
-	}
-	if token.Kind() != kind {
-		return fmt.Errorf("%s where %s was expected, at byte %d", token.Kind(), kind, d.InputOffset())
-	}
-	return nil
-}
-
-func (d *decoder) end() error {
-	if _, err := d.ReadToken(); err == nil {
-		return errors.New("data after the end")
-	} else if !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
+	return &decoder{scanner: scanner{data: data}, known: map[string]string{}}
 }
 
 // object calls member for every member of the object that comes next.
@@ -90,16 +63,22 @@ func (d *decoder) object(member func(name string) error) error {
 	if err := d.expect('{'); err != nil {
 		return err
 	}
-	for d.PeekKind() != '}' {
+	for first := true; ; first = false {
+		more, err := d.more(first, '}')
+		if !more || err != nil {
+			return err
+		}
 		name, err := d.name()
 		if err != nil {
+			return err
+		}
+		if err := d.expect(':'); err != nil {
 			return err
 		}
 		if err := member(name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return d.expect('}')
 }
 
 // array calls element for every element of the array that comes next.
@@ -107,31 +86,15 @@ func (d *decoder) array(element func() error) error {
 	if err := d.expect('['); err != nil {
 		return err
 	}
-	for d.PeekKind() != ']' {
+	for first := true; ; first = false {
+		more, err := d.more(first, ']')
+		if !more || err != nil {
+			return err
+		}
 		if err := element(); err != nil {
 			return err
 		}
 	}
-	return d.expect(']')
-}
-
-// quoted returns the unescaped bytes of the string that comes next, valid until the next read.
-func (d *decoder) quoted() ([]byte, error) {
-	v, err := d.ReadValue()
-	if err != nil {
-		return nil, err
-	}
-	if v.Kind() != '"' {
-		return nil, fmt.Errorf("%s where a string was expected, at byte %d", v.Kind(), d.InputOffset())
-	}
-	if bytes.IndexByte(v, '\\') < 0 {
-		return v[1 : len(v)-1], nil
-	}
-	d.scratch, err = jsontext.AppendUnquote(d.scratch[:0], v)
-	if bytes.IndexByte(d.scratch, 0) >= 0 {
-		return nil, errors.New("a text holds NUL") // PostgreSQL could not keep it
-	}
-	return d.scratch, err
 }
 
 func (d *decoder) text(into *string) error {
@@ -162,23 +125,13 @@ func (d *decoder) nameInto(into *string) (err error) {
 }
 
 func (d *decoder) integer(into *int64) error {
-	v, err := d.ReadValue()
+	b, err := d.number()
 	if err != nil {
 		return err
 	}
-	*into, err = strconv.ParseInt(string(v), 10, 64)
-	return err
-}
-
-func (d *decoder) truth(into *bool) error {
-	token, err := d.ReadToken()
-	if err != nil {
-		return err
+	if *into, err = strconv.ParseInt(string(b), 10, 64); err != nil {
+		return errors.New("not an integer")
 	}
-	if k := token.Kind(); k != 't' && k != 'f' {
-		return fmt.Errorf("%s where a bool was expected", k)
-	}
-	*into = token.Bool()
 	return nil
 }
 
@@ -192,6 +145,9 @@ func (d *decoder) time(into *time.Time) error {
 }
 
 func parseTime(b []byte) (time.Time, error) {
+	if t, ok := parseOurTime(b); ok {
+		return t, nil
+	}
 	t, err := time.Parse(time.RFC3339Nano, string(b))
 	if err != nil {
 		return time.Time{}, errors.New("not a time as in RFC 3339")
@@ -226,7 +182,7 @@ func (d *decoder) event(ev *hub.Event) error {
 		case "data":
 			err = d.data(ev)
 		default:
-			err = d.SkipValue()
+			err = d.skip(0)
 		}
 		return err
 	})
@@ -270,7 +226,7 @@ func (d *decoder) data(ev *hub.Event) error {
 				case "fetch":
 					return d.integer(&ev.Version.Fetch)
 				}
-				return d.SkipValue()
+				return d.skip(0)
 			})
 		case "occurred_by":
 			return d.nameInto(&ev.OccurredBy)
@@ -306,7 +262,7 @@ func (d *decoder) data(ev *hub.Event) error {
 				return d.trait(&ev.Traits[len(ev.Traits)-1])
 			})
 		}
-		return d.SkipValue()
+		return d.skip(0)
 	})
 }
 
@@ -322,7 +278,7 @@ func (d *decoder) written(w *hub.FieldChange) error {
 		case "value":
 			return d.text(&w.Value)
 		}
-		return d.SkipValue()
+		return d.skip(0)
 	})
 }
 
@@ -340,7 +296,7 @@ func (d *decoder) identifier(id *hub.Identifier) error {
 		case "record":
 			return d.truth(&id.Record)
 		}
-		return d.SkipValue()
+		return d.skip(0)
 	})
 }
 
@@ -350,31 +306,25 @@ func (d *decoder) trait(t *hub.Trait) error {
 		case "name":
 			return d.nameInto(&t.Name)
 		case "value":
-			if d.PeekKind() == 'n' {
-				return d.SkipValue()
+			if d.peek() == 'n' {
+				return d.skip(0)
 			}
 			t.Value, err = d.value()
 			return err
 		case "at":
 			return d.time(&t.At)
 		}
-		return d.SkipValue()
+		return d.skip(0)
 	})
 }
 
 // value reads a property's value in its Go type.
 func (d *decoder) value() (any, error) {
-	switch d.PeekKind() {
+	switch d.peek() {
 	case '"':
 		var s string
 		err := d.text(&s)
 		return s, err
-	case '0':
-		v, err := d.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		return strconv.ParseFloat(string(v), 64)
 	case 't', 'f':
 		var b bool
 		err := d.truth(&b)
@@ -391,11 +341,15 @@ func (d *decoder) value() (any, error) {
 	case '{':
 		return d.tagged()
 	}
-	if v, err := d.ReadValue(); err != nil {
+	b, err := d.number()
+	if err != nil {
 		return nil, err
-	} else {
-		return nil, fmt.Errorf("%s is no property", v.Kind())
 	}
+	n, err := strconv.ParseFloat(string(b), 64)
+	if err != nil {
+		return nil, errors.New("not a number that fits")
+	}
+	return n, nil
 }
 
 // tagged reads money or a time.
@@ -430,7 +384,7 @@ func (d *decoder) tagged() (any, error) {
 			at, err = parseTime(b)
 			return err
 		}
-		return d.SkipValue()
+		return d.skip(0)
 	})
 	switch {
 	case err != nil:

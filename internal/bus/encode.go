@@ -269,6 +269,6 @@ func (e *encoder) time(t time.Time) {
 		return
 	}
 	e.dst = append(e.dst, '"')
-	e.dst = t.AppendFormat(e.dst, timeLayout)
+	e.dst = appendTime(e.dst, t)
 	e.dst = append(e.dst, '"')
 }

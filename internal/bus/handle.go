@@ -63,20 +63,27 @@ func (b *Bus) runHandlers(ctx context.Context) error {
 	// The first is the outermost. What lies between dead letter and recoverer elsewhere, the retry, is JetStream's here.
 	router.AddMiddleware(b.measure, correlate, b.deadLetter, recoverer)
 	subscriber := SubscriberConfig{Session: b.links[linkConsume].epoch.within, Heartbeat: heartbeat, Drain: shutdownGrace + time.Second, Delay: retryDelay, Log: b.log}
+	var subscribers []*Subscriber
 	if b.onWebhooks != nil {
 		subscriber := subscriber
 		subscriber.Consumer, subscriber.Gate = b.webhooksConsumer, b.waitForRoomInEvents
-		router.AddConsumerHandler(consumerNormalize, streamWebhooks, NewSubscriber(subscriber), b.handleWebhooks)
+		subscribers = append(subscribers, NewSubscriber(subscriber))
+		router.AddConsumerHandler(consumerNormalize, streamWebhooks, subscribers[0], b.handleWebhooks)
 	}
 	if b.onEvents != nil {
 		subscriber.Consumer = b.eventsConsumer
 		for p := range b.config.Partitions {
-			router.AddConsumerHandler(consumerApply+strconv.Itoa(p), partitionSubject(p), NewSubscriber(subscriber), b.handleEvents)
+			s := NewSubscriber(subscriber)
+			subscribers = append(subscribers, s)
+			router.AddConsumerHandler(consumerApply+strconv.Itoa(p), partitionSubject(p), s, b.handleEvents)
 		}
 	}
 	runErr := router.Run(ctx)
 	if err := router.Close(); err != nil && runErr == nil && ctx.Err() == nil {
 		runErr = err
+	}
+	for _, s := range subscribers {
+		_ = s.Close() // the Router does not wait for the last acks
 	}
 	if runErr != nil {
 		return fmt.Errorf("router: %w", runErr)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -399,4 +400,47 @@ func TestOldestAfterPurgeAndRestart(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A bus that ran and closed leaves no goroutine behind. Not parallel: it counts them.
+func TestNothingIsLeftRunning(t *testing.T) {
+	before := runtime.NumGoroutine()
+	func() {
+		cursors := &cursorTable{}
+		b, err := Open(t.Context(), Config{Dir: t.TempDir(), MinFreeDisk: 1, Partitions: 3, Cursors: cursors.list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		working, told, finished := make(chan struct{}), make(chan struct{}), false
+		b.HandleWebhooks(func(ctx context.Context, _ []hub.StoredWebhook) error {
+			close(working)
+			<-told // what is under way when Run is told to end is finished
+			finished = ctx.Err() == nil
+			return b.PublishEvents(ctx, []hub.Event{someEvent(t, 1)})
+		})
+		b.HandleEvents(func(context.Context, hub.EventFrame) error { return nil })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- b.Run(ctx) }()
+		if _, err := b.PublishWebhook(t.Context(), someWebhook(1, 4)); err != nil {
+			t.Error(err)
+		}
+		<-working
+		cancel()
+		close(told)
+		if err := <-ended; err != nil || !finished {
+			t.Errorf("Run: %v, handler finished: %v", err, finished)
+		}
+		info, err := b.consumerInfo(t.Context(), streamWebhooks, consumerNormalize)
+		if err != nil || info.AckFloor.Stream != 1 || info.NumAckPending != 0 {
+			t.Errorf("the finished webhook is not acked: %+v, %v", info, err)
+		}
+		if _, err := b.PublishWebhook(t.Context(), someWebhook(1, 4)); !errors.Is(err, hub.ErrBusy) {
+			t.Errorf("publishing after the end: %v", err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before })
 }

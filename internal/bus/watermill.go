@@ -185,7 +185,7 @@ func (s *Subscriber) pullFrom(session, ctx context.Context, topic string, out ch
 	if err != nil {
 		return false, err
 	}
-	defer iterator.Stop()
+	defer handBack(iterator)
 	for {
 		if s.config.Gate != nil {
 			if err := s.config.Gate(session); err != nil {
@@ -213,6 +213,19 @@ func (s *Subscriber) pullFrom(session, ctx context.Context, topic string, out ch
 			m.Nack()
 			return worked, nil
 		}
+	}
+}
+
+// handBack ends iterator and returns what it had already pulled: left alone, that would wait for AckWait.
+func handBack(iterator jetstream.MessagesContext) {
+	iterator.Drain()
+	for {
+		msg, err := iterator.Next(jetstream.NextMaxWait(time.Second))
+		if err != nil {
+			iterator.Stop()
+			return
+		}
+		_ = msg.Nak()
 	}
 }
 
