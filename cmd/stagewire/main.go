@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // zones of calendars and rules, also where the machine has none
 
 	"github.com/spf13/cobra"
 )
@@ -95,6 +96,7 @@ func newRootCommand() *cobra.Command {
 		newInitCommand(g),
 		newServeCommand(g),
 		newSandboxCommand(g),
+		newBenchCommand(g),
 		newHealthzCommand(g),
 
 		newCustomersCommand(g),

@@ -34,9 +34,9 @@ type definition struct {
 }
 
 type definedModel struct {
-	Name   string         `json:"name"`
-	File   string         `json:"file"` // as people call it
-	Text   string         `json:"text"`
+	Name   string            `json:"name"`
+	File   string            `json:"file"` // as people call it
+	Text   string            `json:"text"`
 	Params map[string]string `json:"params,omitempty"`
 }
 

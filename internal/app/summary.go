@@ -72,7 +72,9 @@ func (q *quickstart) summarize(ctx context.Context, took time.Duration) (*Summar
 		s.Checks = append(s.Checks, Check{name, ok, fmt.Sprint(expected), fmt.Sprint(got)})
 		s.OK = s.OK && ok
 	}
-	equal := func(name string, expected, got any) { check(name, fmt.Sprint(expected) == fmt.Sprint(got), expected, got) }
+	equal := func(name string, expected, got any) {
+		check(name, fmt.Sprint(expected) == fmt.Sprint(got), expected, got)
+	}
 
 	transitions, err := q.transitions(ctx)
 	if err != nil {

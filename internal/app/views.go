@@ -218,4 +218,3 @@ func connectorInfo(con *connector.Connector) server.ConnectorInfo {
 		Name: con.Name(), Title: con.Title(), Category: con.Category(), Events: con.Produces(), APIVersion: con.APIVersion(),
 	}
 }
-
