@@ -184,6 +184,9 @@ func start(t *testing.T, change func(*bench, *Config)) *bench {
 	return b
 }
 
+// rarely is for tests of days: the store is not asked five times a second.
+func rarely(_ *bench, c *Config) { c.Poll = 20 * time.Second }
+
 func (b *bench) subscribe(s Subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -438,7 +441,7 @@ func TestThrottledByLimiter(t *testing.T) {
 // An outage opens the breaker; while it is open nothing is sent and no attempts are used up; other destinations do not notice.
 func TestSickDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, sick, fine, hanging := start(t, nil), &vendor{}, &vendor{}, &vendor{}
+		b, sick, fine, hanging := start(t, rarely), &vendor{}, &vendor{}, &vendor{}
 		recovers := time.Now().Add(2 * time.Hour)
 		sick.perform = func(context.Context, connector.Call, connector.Task) hub.Result {
 			if time.Now().Before(recovers) {
@@ -490,7 +493,7 @@ func TestSickDestination(t *testing.T) {
 // Refused credentials lose nothing: the breaker opens at once and everything is delivered when somebody has mended them.
 func TestRefusedCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, v := start(t, nil), &vendor{}
+		b, v := start(t, rarely), &vendor{}
 		b.connect("crm", v)
 		mended := false
 		v.perform = func(context.Context, connector.Call, connector.Task) hub.Result {
@@ -516,7 +519,7 @@ func TestRefusedCredentials(t *testing.T) {
 
 func TestGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, v := start(t, nil), &vendor{}
+		b, v := start(t, rarely), &vendor{}
 		b.connect("crm", v)
 		v.perform = func(context.Context, connector.Call, connector.Task) hub.Result {
 			return hub.Result{Outcome: hub.Retry, Status: 409, Error: "locked"}
