@@ -83,7 +83,7 @@ func Load(fsys fs.FS, kinds *hub.Kinds) (*Set, error) {
 
 // Parse compiles one manifest. The error joins every [Problem] found.
 func Parse(file string, text []byte, kinds *hub.Kinds) (c *Connector, err error) {
-	l := &loader{file: file, names: map[string]struct{}{}}
+	l := &loader{file: file, names: map[string]struct{}{}, compiled: map[compileKey]*expression{}}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		p := Problem{File: file, Message: strings.TrimPrefix(err.Error(), "yaml: ")}

@@ -28,8 +28,7 @@ const (
 // expression is one compiled piece of logic with the place it was written.
 type expression struct {
 	program *vm.Program
-	path    member // set where the whole expression is a chain of members: read without the VM
-	text    string
+	path    member  // set where the whole expression is a chain of members: read without the VM
 	place   Problem // File, Line, Column, Path
 }
 
@@ -121,6 +120,13 @@ func (a at) expression(env any, want wants) *expression {
 
 // compile compiles text, which starts offset bytes into the scalar at a.
 func (a at) compile(text string, offset int, env any, want wants) *expression {
+	// Manifests repeat themselves: most expressions stand in several events.
+	key := compileKey{text, reflect.TypeOf(env), want}
+	if x, ok := a.compiled[key]; ok {
+		again := *x
+		again.place = Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path}
+		return &again
+	}
 	options := append([]expr.Option{expr.Env(env), expr.MaxNodes(maxNodes)}, functions...)
 	if want == wantsBool {
 		options = append(options, expr.AsBool(), expr.WarnOnAny())
@@ -141,14 +147,24 @@ func (a at) compile(text string, offset int, env any, want wants) *expression {
 	ast.Walk(&tree.Node, seen)
 	if seen.whole {
 		a.problem("", "$env is not supported")
+		return broken
 	}
 	for _, s := range seen.settings {
 		if _, ok := a.settings[s]; !ok {
 			a.problem(suggest(s, settingNames(a.settings)), "unknown setting %q", s)
 		}
 	}
-	return &expression{program: program, path: memberPath(program.Node(), env), text: text,
+	x := &expression{program: program, path: memberPath(program.Node(), env),
 		place: Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path}}
+	a.compiled[key] = x
+	return x
+}
+
+// compileKey is what makes two expressions of a manifest the same program.
+type compileKey struct {
+	text string
+	env  reflect.Type
+	want wants
 }
 
 func (a at) expressionProblem(err error, offset int, env any) {
