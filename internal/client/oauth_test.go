@@ -78,6 +78,9 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(out)
 }
 
+func (a *authority) tokens() int { a.mu.Lock(); defer a.mu.Unlock(); return a.asked }
+func (a *authority) api() int    { a.mu.Lock(); defer a.mu.Unlock(); return a.calls }
+
 func parseForm(body string) (map[string]string, error) {
 	out := map[string]string{}
 	r, err := http.NewRequest(http.MethodPost, "/", strings.NewReader(body))
@@ -164,8 +167,8 @@ func TestOneRefreshForAll(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if o.asked != 1 {
-		t.Errorf("%d token requests for two processes and 40 callers", o.asked)
+	if o.tokens() != 1 {
+		t.Errorf("%d token requests for two processes and 40 callers", o.tokens())
 	}
 	for connection, sealed := range o.store.sealed {
 		if bytes.Contains(sealed, []byte("secret")) {
@@ -176,12 +179,12 @@ func TestOneRefreshForAll(t *testing.T) {
 	o.advance(59*time.Minute + time.Second)
 	must(t, one)
 	must(t, two)
-	if o.asked != 2 {
-		t.Errorf("%d token requests after the end", o.asked)
+	if o.tokens() != 2 {
+		t.Errorf("%d token requests after the end", o.tokens())
 	}
 	// A new process takes what is stored.
 	must(t, o.process(t, nil))
-	if o.asked != 2 {
+	if o.tokens() != 2 {
 		t.Error("a restart asked for a token although a good one is stored")
 	}
 }
@@ -204,8 +207,8 @@ func TestRevokedToken(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if o.asked != 2 || o.calls > 20 {
-		t.Errorf("%d token requests, %d calls", o.asked, o.calls)
+	if o.tokens() != 2 || o.api() > 20 {
+		t.Errorf("%d token requests, %d calls", o.tokens(), o.api())
 	}
 	// A token endpoint that gives tokens the API refuses is not asked for ever.
 	o.authority.mu.Lock()
@@ -218,8 +221,8 @@ func TestRevokedToken(t *testing.T) {
 	o.access = "other"
 	o.authority.mu.Unlock()
 	resp, err := call(t.Context(), connector.Request{Path: "/things"})
-	if err != nil || resp.Status != http.StatusUnauthorized || o.calls != 2 {
-		t.Errorf("got %d, %v after %d calls", resp.Status, err, o.calls)
+	if err != nil || resp.Status != http.StatusUnauthorized || o.api() != 2 {
+		t.Errorf("got %d, %v after %d calls", resp.Status, err, o.api())
 	}
 }
 
@@ -231,7 +234,7 @@ func TestStoredBeforeUsed(t *testing.T) {
 	if _, err := call(t.Context(), connector.Request{Path: "/things"}); !errors.Is(err, hub.ErrTransient) || !errors.Is(err, connector.ErrNotSent) {
 		t.Errorf("got %v", err)
 	}
-	if o.calls != 0 {
+	if o.api() != 0 {
 		t.Error("the API was called with a token that is not stored")
 	}
 }
@@ -286,8 +289,8 @@ func TestRefreshRefused(t *testing.T) {
 					t.Fatalf("error tells a secret: %v", err)
 				}
 			}
-			if o.asked != 1 {
-				t.Errorf("%d token requests at once", o.asked)
+			if o.tokens() != 1 {
+				t.Errorf("%d token requests at once", o.tokens())
 			}
 			o.authority.mu.Lock()
 			o.answer = nil
@@ -307,8 +310,8 @@ func TestSeedAfterRestore(t *testing.T) {
 	o.authority.mu.Unlock()
 	o.advance(2 * time.Hour)
 	must(t, o.process(t, nil))
-	if o.asked != 3 {
-		t.Errorf("%d token requests, want the stored one refused and the seed taken", o.asked)
+	if o.tokens() != 3 {
+		t.Errorf("%d token requests, want the stored one refused and the seed taken", o.tokens())
 	}
 }
 
@@ -320,8 +323,8 @@ func TestChangedCredentials(t *testing.T) {
 	o.refresh = "refresh-other-secret"
 	o.authority.mu.Unlock()
 	must(t, o.process(t, func(a *credentials) { a.refresh = hub.NewSecret("refresh-other-secret") }))
-	if o.asked != 2 {
-		t.Errorf("%d token requests", o.asked)
+	if o.tokens() != 2 {
+		t.Errorf("%d token requests", o.tokens())
 	}
 }
 
@@ -333,8 +336,8 @@ func TestClientCredentialsAsJSON(t *testing.T) {
 		a.secrets = []hub.Secret{hub.NewSecret("next-secret"), hub.NewSecret("client-secret")} // the newest is not active there yet
 	})
 	must(t, call)
-	if o.asked != 2 {
-		t.Errorf("%d token requests, want the newest secret refused and the older one taken", o.asked)
+	if o.tokens() != 2 {
+		t.Errorf("%d token requests, want the newest secret refused and the older one taken", o.tokens())
 	}
 	want := `application/json {"client_id":"app","client_secret":"client-secret","grant_type":"client_credentials","scope":"users:write tickets:write"}`
 	if o.seen[1] != want {

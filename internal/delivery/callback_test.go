@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,9 +208,9 @@ func TestDisabledAfterFiveDays(t *testing.T) {
 		b := start(t, rarely)
 		b.subscribe(Subscription{Name: "erp"})
 		verified(b, "erp")
-		works := false
+		var works atomic.Bool
 		b.receiver.answer = func(string, int) (int, time.Duration, error) {
-			if works {
+			if works.Load() {
 				return 200, 0, nil
 			}
 			return 500, 0, nil
@@ -223,9 +224,9 @@ func TestDisabledAfterFiveDays(t *testing.T) {
 			}
 		}
 		hours(4 * 24)
-		works = true
+		works.Store(true)
 		hours(2)
-		works = false
+		works.Store(false)
 		hours(5*24 - 1)
 		if s, _ := b.Status(SubscriptionPrefix + "erp"); s.Disabled != "" {
 			t.Fatalf("disabled too early: %+v", s)

@@ -150,6 +150,13 @@ func (d *Dispatcher) Reloaded() {
 	}
 }
 
+// Known makes the metrics of destinations visible at zero; call it with those of the configuration, at start and after a reload.
+func (d *Dispatcher) Known(destinations ...string) {
+	for _, name := range destinations {
+		d.destination(name)
+	}
+}
+
 // Status returns how a destination does; false where nothing was sent there since the start.
 func (d *Dispatcher) Status(destination string) (Status, bool) {
 	d.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,10 +134,12 @@ func TestVendorDown(t *testing.T) {
 		b := start(t, rarely)
 		down, _ := fetcher(10)
 		up, _ := fetcher(10)
-		requests, works, good := 0, false, down.fetch
+		var requests atomic.Int32
+		var works atomic.Bool
+		good := down.fetch
 		down.fetch = func(ctx context.Context, call connector.Call, rows []hub.HydrationRecord) ([]connector.Fetched, error) {
-			requests++
-			if works {
+			requests.Add(1)
+			if works.Load() {
 				return good(ctx, call, rows)
 			}
 			time.Sleep(10 * time.Second)
@@ -160,18 +163,18 @@ func TestVendorDown(t *testing.T) {
 			t.Errorf("a healthy vendor still waits after %s", time.Since(began))
 		}
 		settle(10 * time.Hour)
-		if requests > 400 {
+		if requests := requests.Load(); requests > 400 {
 			t.Errorf("%d requests in ten hours of outage", requests)
 		}
 		if waiting, dead := b.store.left("down"); waiting != 500 || dead != 0 {
 			t.Errorf("%d rows wait, %d are dead", waiting, dead)
 		}
-		works = true
+		works.Store(true)
 		settle(20 * time.Minute)
 		if waiting, dead := b.store.left("down"); waiting != 0 || dead != 0 {
 			t.Errorf("after the outage %d rows wait, %d are dead", waiting, dead)
 		}
-		works = false
+		works.Store(false)
 		b.store.wait(waiting("down", "late", "w"))
 		settle(73 * time.Hour)
 		if _, dead := b.store.left("down"); dead != 1 {

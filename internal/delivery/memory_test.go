@@ -161,9 +161,10 @@ func (m *memory) Sending(_ context.Context, sends []hub.Send) error {
 		return m.fail
 	}
 	for _, s := range sends {
-		if k := m.deliveries[s.DeliveryID]; k.Claim == s.Claim {
-			k.SentAt = s.SentAt
+		if k := m.deliveries[s.DeliveryID]; k.Claim != s.Claim || k.State != hub.DeliverySending {
+			return hub.ErrConflict
 		}
+		m.deliveries[s.DeliveryID].SentAt = s.SentAt
 	}
 	m.sends = append(m.sends, sends...)
 	return nil

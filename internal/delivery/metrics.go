@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,8 +64,10 @@ func (m *metrics) newDestination(name string, now func() time.Time, random func(
 		gauge:    m.breaker.WithLabelValues(name),
 		poke:     make(chan struct{}, 1),
 	}
-	for _, o := range outcomes {
-		d.outcomes[o] = m.deliveries.WithLabelValues(name, string(o))
+	if !strings.HasPrefix(name, hydratePrefix) { // fetches count in stagewire_hydrations_total
+		for _, o := range outcomes {
+			d.outcomes[o] = m.deliveries.WithLabelValues(name, string(o))
+		}
 	}
 	return d
 }

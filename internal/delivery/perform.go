@@ -46,7 +46,9 @@ func (d *Dispatcher) perform(ctx context.Context, dest *destination, c *hub.Clai
 	}
 	if err := d.config.Store.Sending(ctx, []hub.Send{send}); err != nil {
 		d.log.Error("sending cannot be recorded, so nothing is sent", "delivery_id", c.ID, "destination", c.Destination, "error", err.Error())
-		dest.rest(storeRest)
+		if !errors.Is(err, hub.ErrConflict) { // somebody else has it by now
+			dest.rest(storeRest)
+		}
 		return handBack(c, now.Add(storeRest))
 	}
 	trace := &trace{call: d.config.Call(conn, con)}

@@ -19,6 +19,7 @@ type Store interface {
 	// of the same destination is neither delivered nor dead nor skipped. Claiming does not change Attempts.
 	Claim(ctx context.Context, destination string, now time.Time, lease time.Duration, limit int, ordered bool) ([]hub.Claimed, error)
 	// Sending journals what is about to be written, in the transaction that sets sent_at; it must commit before the request goes out.
+	// Where a delivery's Claim is not the given one any more it wraps ErrConflict, and nothing is sent.
 	// Callbacks are sent without it: their stable id makes a second one harmless.
 	Sending(ctx context.Context, sends []hub.Send) error
 	// Finish records outcomes and attempts. A delivery whose Claim is not the given one any more is left alone. A slot's delivered value

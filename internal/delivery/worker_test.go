@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -495,9 +496,9 @@ func TestRefusedCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, v := start(t, rarely), &vendor{}
 		b.connect("crm", v)
-		mended := false
+		var mended atomic.Bool
 		v.perform = func(context.Context, connector.Call, connector.Task) hub.Result {
-			if !mended {
+			if !mended.Load() {
 				return hub.Result{Outcome: hub.Refused, Status: 401, Error: "status 401"}
 			}
 			return hub.Result{Outcome: hub.Delivered, Status: 200}
@@ -511,7 +512,7 @@ func TestRefusedCredentials(t *testing.T) {
 		if n := len(v.attempts()); n > 30 {
 			t.Errorf("%d attempts with refused credentials in an hour", n)
 		}
-		mended = true
+		mended.Store(true)
 		settle(30 * time.Minute)
 		b.states(hub.DeliveryDelivered, ids...)
 	})
