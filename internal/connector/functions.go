@@ -36,7 +36,20 @@ var functions = []expr.Option{
 		return asTime(p[0], zone)
 	}, new(func(any) time.Time), new(func(any, string) time.Time)),
 	function("iso", func(p []any) (any, error) { return timeText(p[0], "2006-01-02T15:04:05.000Z") }, new(func(any) string)),
-	function("day", func(p []any) (any, error) { return timeText(p[0], time.DateOnly) }, new(func(any) string)),
+	function("day", func(p []any) (any, error) {
+		t, err := asTime(p[0], "")
+		if err != nil || t.IsZero() {
+			return "", err
+		}
+		if len(p) > 1 && p[1] != "" {
+			zone, err := time.LoadLocation(p[1].(string))
+			if err != nil {
+				return "", errors.New("zone is unknown")
+			}
+			t = t.In(zone)
+		}
+		return t.Format(time.DateOnly), nil
+	}, new(func(any) string), new(func(any, string) string)),
 	function("epoch_ms", func(p []any) (any, error) {
 		t, err := asTime(p[0], "")
 		return t.UnixMilli(), err
@@ -97,7 +110,14 @@ var functionNames = []string{
 	"last", "join", "split", "replace", "hasPrefix", "hasSuffix", "indexOf", "int", "float", "abs", "round", "min", "max",
 }
 
+// ownFunctions are the functions above, for what is evaluated without the VM. Filled while the package's variables are, then only read.
+var ownFunctions map[string]func([]any) (any, error)
+
 func function(name string, f func([]any) (any, error), types ...any) expr.Option {
+	if ownFunctions == nil {
+		ownFunctions = map[string]func([]any) (any, error){}
+	}
+	ownFunctions[name] = f
 	return expr.Function(name, func(p ...any) (any, error) { return f(p) }, types...)
 }
 
