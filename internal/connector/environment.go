@@ -31,6 +31,8 @@ func (e *webhookEnv) root(name string) any {
 		return e.Item
 	case "body":
 		return e.Body
+	case "each":
+		return e.Each
 	}
 	return nil
 }
@@ -53,6 +55,8 @@ func (e *recordEnv) root(name string) any {
 		return e.Item
 	case "context":
 		return e.Context
+	case "each":
+		return e.Each
 	}
 	return nil
 }

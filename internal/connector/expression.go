@@ -154,7 +154,7 @@ func (a at) compile(text string, offset int, env any, want wants) *expression {
 			a.problem(suggest(s, settingNames(a.settings)), "unknown setting %q", s)
 		}
 	}
-	x := &expression{program: program, path: memberPath(program.Node(), env),
+	x := &expression{program: program, path: shortcut(program.Node(), env),
 		place: Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path}}
 	a.compiled[key] = x
 	return x
@@ -257,27 +257,93 @@ func (r *reader) Visit(n *ast.Node) {
 	}
 }
 
-// member reads a chain of members without the VM. It reports false where the VM must decide (and make the error).
+// member evaluates without the VM. It reports false where the VM must decide (and make the error).
 type member func(env any) (any, bool)
 
-// memberPath returns a reader for expressions like item.customer?.id, alone or joined by ??: the bulk of all mappings. Else nil.
-func memberPath(n ast.Node, env any) member {
+// shortcut returns a way to evaluate n without the VM, or nil. Most of a mapping is constants, members of the body
+// (item.customer?.id), those joined by ?? or +, and calls of our own functions and of header with such arguments.
+func shortcut(n ast.Node, env any) member {
 	if _, ok := env.(rooted); !ok {
 		return nil
 	}
-	if b, ok := n.(*ast.BinaryNode); ok && b.Operator == "??" {
-		left, right := memberPath(b.Left, env), memberPath(b.Right, env)
+	switch n := n.(type) {
+	case *ast.StringNode:
+		var v any = n.Value
+		return func(any) (any, bool) { return v, true }
+	case *ast.BoolNode:
+		return func(any) (any, bool) { return n.Value, true }
+	case *ast.BinaryNode:
+		left, right := shortcut(n.Left, env), shortcut(n.Right, env)
 		if left == nil || right == nil {
 			return nil
 		}
-		return func(env any) (any, bool) {
-			v, ok := left(env)
-			if !ok || v != nil {
-				return v, ok
+		switch n.Operator {
+		case "??":
+			return func(env any) (any, bool) {
+				v, ok := left(env)
+				if !ok || v != nil {
+					return v, ok
+				}
+				return right(env)
 			}
-			return right(env)
+		case "+":
+			return func(env any) (any, bool) {
+				l, ok1 := left(env)
+				r, ok2 := right(env)
+				a, ok3 := l.(string)
+				b, ok4 := r.(string)
+				return a + b, ok1 && ok2 && ok3 && ok4
+			}
+		}
+		return nil
+	case *ast.CallNode:
+		return callShortcut(n, env)
+	}
+	return memberPath(n)
+}
+
+func callShortcut(n *ast.CallNode, env any) member {
+	id, ok := n.Callee.(*ast.IdentifierNode)
+	if !ok {
+		return nil
+	}
+	args := make([]member, len(n.Arguments))
+	for i, a := range n.Arguments {
+		if args[i] = shortcut(a, env); args[i] == nil {
+			return nil
 		}
 	}
+	if _, ok := env.(*webhookEnv); ok && id.Value == "header" {
+		names := make([]string, len(n.Arguments))
+		for i, a := range n.Arguments {
+			s, ok := a.(*ast.StringNode)
+			if !ok {
+				return nil
+			}
+			names[i] = s.Value
+		}
+		return func(env any) (any, bool) { return env.(*webhookEnv).Header(names...), true }
+	}
+	f := ownFunctions[id.Value]
+	if f == nil {
+		return nil
+	}
+	return func(env any) (any, bool) {
+		values := make([]any, len(args))
+		for i, a := range args {
+			v, ok := a(env)
+			if !ok {
+				return nil, false
+			}
+			values[i] = v
+		}
+		v, err := f(values)
+		return v, err == nil
+	}
+}
+
+// memberPath reads a chain of members from one of the trees, nil where n is something else.
+func memberPath(n ast.Node) member {
 	var names []string
 	var optional []bool
 	for {
@@ -297,7 +363,7 @@ func memberPath(n ast.Node, env any) member {
 			n = x.Node
 		case *ast.IdentifierNode:
 			root := x.Value
-			if root != "body" && root != "item" && root != "context" {
+			if root != "body" && root != "item" && root != "context" && root != "each" {
 				return nil
 			}
 			slices.Reverse(names)

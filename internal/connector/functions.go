@@ -88,11 +88,15 @@ var functions = []expr.Option{
 	function("pairs", func(p []any) (any, error) { return pairs(p[0]) }, new(func(any) []any)),
 	function("with", func(p []any) (any, error) {
 		m, _ := p[0].(map[string]any)
+		name, ok := p[1].(string)
+		if !ok {
+			return nil, errNotText
+		}
 		out := make(map[string]any, len(m)+1)
 		for k, v := range m {
 			out[k] = v
 		}
-		out[p[1].(string)] = p[2]
+		out[name] = p[2]
 		return out, nil
 	}, new(func(any, string, any) map[string]any)),
 	function("urlencode", func(p []any) (any, error) { s, err := asText(p[0]); return url.QueryEscape(s), err }, new(func(any) string)),
