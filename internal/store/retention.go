@@ -5,19 +5,20 @@ import (
 	"database/sql"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // pruneBatch is how many rows one transaction deletes, so that pruning never holds up the writer for long.
 const pruneBatch = 1000
 
-// prune runs a DELETE with a limit until it finds nothing more and returns how many rows went.
+// prune runs a DELETE whose "LIMIT ?" is pruneBatch until it finds nothing more and returns how many rows went.
 func (s *Store) prune(ctx context.Context, query string, args ...any) (int64, error) {
 	var total int64
 	for {
 		var n int64
 		err := s.write(ctx, func(ctx context.Context, q querier) (err error) {
-			n, err = q.exec(ctx, query, append(slices.Clone(args), pruneBatch)...)
+			n, err = q.exec(ctx, strings.Replace(query, "?", strconv.Itoa(pruneBatch), 1), slices.Clone(args)...)
 			return err
 		})
 		total += n
@@ -30,17 +31,17 @@ func (s *Store) prune(ctx context.Context, query string, args ...any) (int64, er
 // PruneAttempts deletes attempts before then. The newest attempt of each delivery stays in its row.
 func (s *Store) PruneAttempts(ctx context.Context, before time.Time) (int64, error) {
 	// Rows lie in the order of their making, so those to go are the first ones.
-	return s.prune(ctx, "DELETE FROM attempts WHERE no IN (SELECT no FROM (SELECT no, at FROM attempts ORDER BY no LIMIT $2) old WHERE at < $1)", micros(before))
+	return s.prune(ctx, "DELETE FROM attempts WHERE no IN (SELECT no FROM (SELECT no, at FROM attempts ORDER BY no LIMIT ?) old WHERE at < $1)", micros(before))
 }
 
 // PruneRejected deletes rejected requests before then, and all but the newest keep.
 func (s *Store) PruneRejected(ctx context.Context, keep int, before time.Time) (int64, error) {
-	old, err := s.prune(ctx, "DELETE FROM rejected WHERE no IN (SELECT no FROM rejected WHERE at < $1 ORDER BY no LIMIT $2)", micros(before))
+	old, err := s.prune(ctx, "DELETE FROM rejected WHERE no IN (SELECT no FROM rejected WHERE at < $1 ORDER BY no LIMIT ?)", micros(before))
 	if err != nil {
 		return old, err
 	}
 	over, err := s.prune(ctx, `DELETE FROM rejected WHERE no IN (SELECT no FROM rejected
-		WHERE no <= coalesce((SELECT no FROM rejected ORDER BY no DESC LIMIT 1 OFFSET $1), 0) ORDER BY no LIMIT $2)`, keep)
+		WHERE no <= coalesce((SELECT no FROM rejected ORDER BY no DESC LIMIT 1 OFFSET $1), 0) ORDER BY no LIMIT ?)`, keep)
 	return old + over, err
 }
 
@@ -58,7 +59,7 @@ func (s *Store) PruneFeed(ctx context.Context, before time.Time) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	return s.prune(ctx, `DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE position IS NOT NULL ORDER BY position LIMIT $2) old
+	return s.prune(ctx, `DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE position IS NOT NULL ORDER BY position LIMIT ?) old
 		WHERE published_at < $1)`, micros(before))
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -105,7 +106,10 @@ func writeError(err error) error {
 }
 
 // sqliteQuerier is the querier over the writer's connection. Statements are prepared once and kept by the connection.
-type sqliteQuerier struct{ conn *sqlite.Conn }
+type sqliteQuerier struct {
+	conn    *sqlite.Conn
+	checked map[string]bool // statements whose placeholders are known to be in order
+}
 
 func (q *sqliteQuerier) locking() string  { return "" }
 func (q *sqliteQuerier) skipping() string { return "" }
@@ -114,6 +118,15 @@ func (q *sqliteQuerier) bind(query string, args []any) (*sqlite.Stmt, error) {
 	stmt, err := q.conn.Prepare(query)
 	if err != nil {
 		return nil, writeError(err)
+	}
+	if !q.checked[query] {
+		if err := inOrder(stmt, len(args)); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, query)
+		}
+		if q.checked == nil {
+			q.checked = map[string]bool{}
+		}
+		q.checked[query] = true
 	}
 	for i, arg := range args {
 		n := i + 1
@@ -142,6 +155,19 @@ func (q *sqliteQuerier) bind(query string, args []any) (*sqlite.Stmt, error) {
 		}
 	}
 	return stmt, nil
+}
+
+// inOrder checks that placeholders appear first in the order of their numbers: SQLite numbers them by appearance, PostgreSQL as they say.
+func inOrder(stmt *sqlite.Stmt, args int) error {
+	if n := stmt.BindParamCount(); n != args {
+		return fmt.Errorf("store: %d arguments for %d placeholders", args, n)
+	}
+	for i := 1; i <= args; i++ {
+		if stmt.BindParamName(i) != "$"+strconv.Itoa(i) {
+			return fmt.Errorf("store: %s stands where $%d should", stmt.BindParamName(i), i)
+		}
+	}
+	return nil
 }
 
 func (q *sqliteQuerier) exec(_ context.Context, query string, args ...any) (int64, error) {
