@@ -116,8 +116,7 @@ func checkPath(path string) (what string, warnings []config.Problem, err error) 
 }
 
 func pathReason(err error) string {
-	var at *fs.PathError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err.Error()
 	}
 	return err.Error()

@@ -161,14 +161,14 @@ func buildVersion() string {
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		return v
 	}
-	version := "devel"
+	revision, modified := "", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision" && len(s.Value) >= 12:
-			version += "-" + s.Value[:12]
+			revision = "-" + s.Value[:12]
 		case s.Key == "vcs.modified" && s.Value == "true":
-			version += "-modified"
+			modified = "-modified"
 		}
 	}
-	return version
+	return "devel" + revision + modified
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"regexp"
@@ -143,9 +144,7 @@ func object(fields ...field) value {
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		s := map[string]any{}
-		for k, v := range f.value.schema {
-			s[k] = v
-		}
+		maps.Copy(s, f.value.schema)
 		s["description"] = f.doc
 		properties[f.key], names[i] = s, f.key
 		if f.required {
@@ -368,8 +367,10 @@ func integer(to *int, low, high int) value {
 // durationPattern is the schema's form of ParseDuration.
 const durationPattern = `^([0-9]+(\.[0-9]+)?(ms|s|m|h|d|w))+$`
 
-var durationForm = regexp.MustCompile(durationPattern)
-var durationPart = regexp.MustCompile(`([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)`)
+var (
+	durationForm = regexp.MustCompile(durationPattern)
+	durationPart = regexp.MustCompile(`([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)`)
+)
 
 // ParseDuration reads "90s", "15m", "1h30m", "30d" or "2w"; a day is 24 hours.
 func ParseDuration(s string) (time.Duration, error) {

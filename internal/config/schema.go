@@ -1,6 +1,8 @@
 package config
 
 import (
+	"maps"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -8,9 +10,7 @@ import (
 // Schema returns the JSON Schema (2020-12) of stagewire.yaml, for editors.
 func Schema() ([]byte, error) {
 	root := map[string]any{}
-	for k, v := range form(Default()).schema {
-		root[k] = v
-	}
+	maps.Copy(root, form(Default()).schema)
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["title"] = "stagewire.yaml"
 	return json.Marshal(root, json.Deterministic(true), jsontext.WithIndent("  "))

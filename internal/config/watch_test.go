@@ -2,7 +2,6 @@ package config
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -33,7 +32,7 @@ func TestWatch(t *testing.T) {
 	calls, ended := make(chan string, 16), make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		ended <- Watch(ctx, path, slog.New(slog.NewTextHandler(io.Discard, nil)), func() {
+		ended <- Watch(ctx, path, slog.New(slog.DiscardHandler), func() {
 			text, err := os.ReadFile(path)
 			if err != nil {
 				text = []byte(err.Error())

@@ -117,8 +117,7 @@ func (w schemaWriter) object(t reflect.Type) map[string]any {
 	}
 	properties, required := map[string]any{}, []string{}
 	w[name] = map[string]any{"type": "object", "properties": properties}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		key, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if key == "" || key == "-" {
 			continue

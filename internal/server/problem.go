@@ -58,11 +58,11 @@ func statusOf(err error) int {
 func (s *Server) sendProblem(c *fiber.Ctx, err error) error {
 	p := Problem{Type: "about:blank", Status: statusOf(err), Detail: err.Error()}
 	p.Title = statusText(p.Status)
-	switch {
-	case p.Status == fiber.StatusInternalServerError:
+	switch p.Status {
+	case fiber.StatusInternalServerError:
 		s.log.Error("request failed", "method", c.Method(), "path", c.Path(), "error", err)
 		p.Detail = "the hub's own log says more"
-	case p.Status == fiber.StatusServiceUnavailable:
+	case fiber.StatusServiceUnavailable:
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(retryAfter.Seconds())))
 	}
 	return send(c, p.Status, "application/problem+json", p)
