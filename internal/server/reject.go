@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"strconv"
@@ -98,27 +99,39 @@ func (r *rejections) write(ctx context.Context, first hub.Rejected) {
 // masked stands for a value that must not be shown.
 const masked = "[masked]"
 
+// Parts of names of headers that hold what lets their bearer in, and of those that hold a signature.
+var (
+	credentialParts = [][]byte{
+		[]byte("authorization"), []byte("cookie"), []byte("token"), []byte("secret"), []byte("password"), []byte("api-key"), []byte("apikey"),
+		[]byte("access-key"),
+	}
+	signatureParts = [][]byte{[]byte("signature"), []byte("hmac")}
+)
+
 // credential reports whether a header holds what lets its bearer in. Such headers are not even stored: nothing after
 // verification needs them.
-func credential(name string) bool {
-	name = strings.ToLower(name)
-	switch name {
-	case "authorization", "proxy-authorization", "cookie":
-		return true
+func credential(name string) bool { return holds(name, credentialParts) }
+
+// sensitive reports whether a header's value is masked when shown: credentials, and signatures, with which a
+// stored body could be sent again.
+func sensitive(name string) bool { return credential(name) || holds(name, signatureParts) }
+
+// holds reports whether name holds one of parts, in small letters. It is asked for every header of every webhook, so it
+// does not allocate.
+func holds(name string, parts [][]byte) bool {
+	var small [128]byte
+	lower := append(small[:0], name...)
+	for i, b := range lower {
+		if 'A' <= b && b <= 'Z' {
+			lower[i] = b + 'a' - 'A'
+		}
 	}
-	for _, part := range []string{"token", "secret", "password", "api-key", "apikey", "access-key"} {
-		if strings.Contains(name, part) {
+	for _, part := range parts {
+		if bytes.Contains(lower, part) {
 			return true
 		}
 	}
 	return false
-}
-
-// sensitive reports whether a header's value is masked when shown: credentials, and signatures, with which a
-// stored body could be sent again.
-func sensitive(name string) bool {
-	name = strings.ToLower(name)
-	return credential(name) || strings.Contains(name, "signature") || strings.Contains(name, "hmac")
 }
 
 // mask returns headers that can be shown.
