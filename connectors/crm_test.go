@@ -355,6 +355,12 @@ func hubspotAgainstSandbox(t *testing.T) {
 		t.Errorf("notes %+v", notes)
 	}
 
+	a.play(sandbox.Step{Do: "deal.deleted", Customer: "mei@example.com", Object: "d1"})
+	a.hears("deal.deleted")
+	if ids := a.heard[len(a.heard)-1].Identifiers; len(ids) != 1 {
+		t.Errorf("whose deal it was: %+v", ids)
+	}
+
 	a.mergedAway()
 	a.unmarked(stage("lifecyclestage", "evangelist", "", "always"))
 	a.limited(sandbox.HubSpot)
@@ -487,11 +493,17 @@ func zohoAgainstSandbox(t *testing.T) {
 	a.play(sandbox.Step{Do: "task.completed", Customer: "mei@example.com"})
 	a.hears("task.completed")
 	a.play(sandbox.Step{Do: "lead.converted", Customer: "bo@example.com"})
-	a.kinds = nil
-	a.listen()
-	if !slices.Contains(a.kinds, "customer.created") {
-		t.Errorf("events of a conversion: %v", a.kinds)
+	a.hears("customer.created", "lead.converted")
+	tag := connector.Task{Action: hub.Action{Name: "add_tag", Params: map[string]any{"tag": "stage:new"}}}
+	a.want(a.perform(tag), hub.Delivered)
+	tag.Action.Params["tag"], tag.Previous = "stage:loyal", "stage:new"
+	a.want(a.perform(tag), hub.Delivered)
+	for _, c := range a.box.State()[sandbox.Zoho].Customers {
+		if c.Email == "mei@example.com" && !slices.Equal(c.Tags, []string{"stage:loyal"}) {
+			t.Errorf("tags %v", c.Tags)
+		}
 	}
+	a.listen()
 	a.limited(sandbox.Zoho)
 }
 

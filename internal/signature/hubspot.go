@@ -58,6 +58,12 @@ func (h HubSpot) Verify(w *hub.Webhook, secrets []hub.Secret, now time.Time) err
 	for _, s := range secrets {
 		want, err := h.Sign(w, s)
 		genuine = err == nil && same([]byte(want), []byte(got)) || genuine
+		if h.version() == 2 { // whether it decodes the URL as v3 does is not said: both are proof of the same
+			decoded := *w
+			decoded.URL = hubspotURI.Replace(w.URL)
+			want, err := h.Sign(&decoded, s)
+			genuine = err == nil && same([]byte(want), []byte(got)) || genuine
+		}
 	}
 	if !genuine {
 		return unauthenticated("the signature does not match")
