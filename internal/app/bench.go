@@ -194,7 +194,7 @@ func Bench(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 func (b *bench) does(part string) bool { return b.o.Only == "" || b.o.Only == part }
 
 // config writes an installation with one shop and one subscription.
-func (b *bench) config(name, receiver string) (*config.Config, string, error) {
+func (b *bench) config(name, receiver, kinds string) (*config.Config, string, error) {
 	dir := filepath.Join(b.dir, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, "", err
@@ -205,7 +205,7 @@ func (b *bench) config(name, receiver string) (*config.Config, string, error) {
 	}
 	text := "listen: " + listen + "\ndata_dir: ./data\nmin_free_disk: 64MiB\nmodels: [clc]\nlog: {level: warn}\nconnections:\n  shop: {connector: shopify, shop: bench.myshopify.com, webhook_secret: \"${file:secret}\"}\n"
 	if receiver != "" {
-		text += "subscriptions:\n  - {name: sink, url: \"" + receiver + "\", secret: \"${file:callback}\", kinds: [order.paid], allow_private_addresses: true}\n"
+		text += "subscriptions:\n  - {name: sink, url: \"" + receiver + "\", secret: \"${file:callback}\", kinds: [" + kinds + "], allow_private_addresses: true}\n"
 	}
 	for file, content := range map[string]string{"stagewire.yaml": text, "secret": benchSecret, "callback": exampleReceiverSecret} {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
@@ -218,8 +218,8 @@ func (b *bench) config(name, receiver string) (*config.Config, string, error) {
 }
 
 // start opens and runs a hub until stop is called.
-func (b *bench) start(ctx context.Context, name, receiver string, intakeOnly bool) (a *App, stop func() error, err error) {
-	cfg, path, err := b.config(name, receiver)
+func (b *bench) start(ctx context.Context, name, receiver, kinds string, intakeOnly bool) (a *App, stop func() error, err error) {
+	cfg, path, err := b.config(name, receiver, kinds)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -247,7 +247,7 @@ func (b *bench) orders(n int) []order {
 func (b *bench) coldStart(ctx context.Context) error {
 	list := b.orders(1)
 	begin := time.Now()
-	a, stop, err := b.start(ctx, "cold", "", false)
+	a, stop, err := b.start(ctx, "cold", "", "", false)
 	if err != nil {
 		return err
 	}
@@ -288,7 +288,7 @@ func (b *bench) reference(ctx context.Context) (burst, error) {
 
 // accept measures receiving and storing alone.
 func (b *bench) accept(ctx context.Context) (burst, error) {
-	a, stop, err := b.start(ctx, "accept", "", true)
+	a, stop, err := b.start(ctx, "accept", "", "", true)
 	if err != nil {
 		return burst{}, err
 	}
@@ -309,8 +309,10 @@ type passage struct {
 // whole measures from webhook to committed decision, or to callback received: all orders sent until the last is through.
 func (b *bench) whole(ctx context.Context, callbacks bool) (passage, error) {
 	sink := newSink()
-	receiver := "http://127.0.0.1:1/" // nobody: the rows are written and stay due
-	if callbacks {
+	// What clc decides is owed to nobody who answers: the rows are written and stay due.
+	receiver, kinds := "http://127.0.0.1:1/", "stage.entered"
+	if callbacks { // one callback for every webhook
+		kinds = "order.paid"
 		socket, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return passage{}, err
@@ -320,7 +322,7 @@ func (b *bench) whole(ctx context.Context, callbacks bool) (passage, error) {
 		defer server.Close()
 		receiver = "http://" + socket.Addr().String() + "/"
 	}
-	a, stop, err := b.start(ctx, "whole", receiver, false)
+	a, stop, err := b.start(ctx, "whole", receiver, kinds, false)
 	if err != nil {
 		return passage{}, err
 	}
@@ -358,7 +360,7 @@ func (b *bench) calm(ctx context.Context) error {
 	server := &http.Server{Handler: sink}
 	go func() { _ = server.Serve(socket) }()
 	defer server.Close()
-	a, stop, err := b.start(ctx, "calm", "http://"+socket.Addr().String()+"/", false)
+	a, stop, err := b.start(ctx, "calm", "http://"+socket.Addr().String()+"/", "order.paid", false)
 	if err != nil {
 		return err
 	}
@@ -431,7 +433,7 @@ func (b *bench) wakes(ctx context.Context) error {
 	if b.o.Wakes == 0 || !b.does("wakes") {
 		return nil
 	}
-	cfg, path, err := b.config("wakes", "")
+	cfg, path, err := b.config("wakes", "", "")
 	if err != nil {
 		return err
 	}

@@ -73,10 +73,6 @@ func (p *Pipeline) normalizeOne(w *hub.StoredWebhook) (made connector.Normalized
 		}
 	}()
 	made, err := source.Connector.Normalize(&w.Webhook, source.Connection)
-	if err != nil {
-		row.State, row.Reason = hub.WebhookDead, err.Error()
-		return connector.Normalized{}, row
-	}
 	version := hub.Version{Activation: source.Activation}
 	for i := range made.Events {
 		ev := &made.Events[i]
@@ -87,6 +83,8 @@ func (p *Pipeline) normalizeOne(w *hub.StoredWebhook) (made connector.Normalized
 		}
 	}
 	switch {
+	case err != nil: // one item that cannot be mapped costs the others nothing
+		row.State, row.Reason = hub.WebhookDead, err.Error()
 	case len(made.Hydrate) > 0:
 		row.State = hub.WebhookHydrating
 	case len(made.Events) == 0:
@@ -111,7 +109,7 @@ func (p *Pipeline) Replay(ctx context.Context, w hub.StoredWebhook, fetched Fetc
 	}
 	before, seen := known[w.ID]
 	result, row := p.normalizeOne(&w)
-	if row.State == hub.WebhookDead {
+	if row.State == hub.WebhookDead && len(result.Events) == 0 {
 		_, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, nil, nil)
 		return nil, nil, errors.Join(fmt.Errorf("webhook %s: %s: %w", w.ID, row.Reason, hub.ErrInvalid), err)
 	}
