@@ -10,6 +10,6 @@ import (
 // The interfaces are declared by those who use them; that the store fills them is said here, because it imports none of them.
 var (
 	_ pipeline.Store = (*store.Store)(nil)
-	_ sender.Store = (*store.Store)(nil)
+	_ sender.Store   = (*store.Store)(nil)
 	_ server.Reader  = (*store.Store)(nil)
 )

@@ -17,15 +17,19 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// readers is how many connections read at once.
-const readers = 4
+const (
+	// readers is how many connections read at once.
+	readers = 4
+	// writerCache is the writer's page cache in KiB: reading a page back costs as much as writing one.
+	writerCache = 64 << 10
+)
 
 func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	path, err := filepath.Abs(filepath.Join(o.Dir, "stagewire.db"))
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	conn, err := openConn(path)
+	conn, err := openConn(path, writerCache)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
@@ -37,7 +41,7 @@ func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", path, err), conn.Close())
 	}
-	side, err := openConn(path)
+	side, err := openConn(path, 1024)
 	if err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", path, err), conn.Close())
 	}
@@ -59,7 +63,7 @@ func dsn(path string, query url.Values) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 }
 
-func openConn(path string) (*sqlite.Conn, error) {
+func openConn(path string, cache int) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
@@ -68,7 +72,7 @@ func openConn(path string) (*sqlite.Conn, error) {
 	q := sqliteQuerier{conn: conn}
 	for _, pragma := range []string{
 		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 0",
-		"PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -32768", fmt.Sprintf("PRAGMA journal_size_limit = %d", logCap),
+		"PRAGMA temp_store = MEMORY", fmt.Sprintf("PRAGMA cache_size = -%d", cache), fmt.Sprintf("PRAGMA journal_size_limit = %d", logCap),
 	} {
 		if err := each(context.Background(), &q, pragma, nil, func(func(...any) error) error { return nil }); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", pragma, err), conn.Close())

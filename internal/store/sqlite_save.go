@@ -12,11 +12,11 @@ import (
 func (t *sqliteTx) saveCustomers(c *hub.Changes) error {
 	for _, r := range c.Customers {
 		var b binder
-		if t.people[r.ID] && r.MergedInto == "" {
+		if no, loaded := t.people[r.ID]; loaded && r.MergedInto == "" {
 			b = t.prepare(`UPDATE customers SET sequence = $1, first_event_at = $2, decided_at = $3, updated_at = $4, name = $5, email = $6, tags = $7, previous = $8
-				WHERE id = $9`)
+				WHERE no = $9`)
 			b.int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.UpdatedAt).text(r.Name).text(r.Email).
-				encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).text(r.ID)
+				encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).int(no)
 		} else {
 			b = t.prepare(upsertCustomer)
 			b.text(r.ID).text(string(r.Kind)).int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.CreatedAt).time(r.UpdatedAt).text(r.MergedInto).
@@ -41,14 +41,14 @@ func (t *sqliteTx) saveProfiles(c *hub.Changes) error {
 			facts = []byte{}
 		}
 		var b binder
-		if owner, loaded := t.profiles[r.ID]; loaded && owner == r.CustomerID {
-			b = t.prepare("UPDATE profiles SET joined_into = $1, identifiers = $2, facts = $3 WHERE id = $4")
-			b.text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts).text(r.ID)
+		if row, loaded := t.profiles[r.ID]; loaded && row.customer == r.CustomerID {
+			b = t.prepare("UPDATE profiles SET joined_into = $1, identifiers = $2, facts = $3 WHERE no = $4")
+			b.text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts).int(row.no)
 		} else {
 			b = t.prepare(`INSERT INTO profiles (id, customer_id, connection, key, joined_into, identifiers, facts) VALUES ($1, $2, $3, $4, $5, $6, $7)
 				ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, joined_into = excluded.joined_into, identifiers = excluded.identifiers, facts = excluded.facts`)
 			b.text(r.ID).text(r.CustomerID).text(r.Connection).text(r.Key).text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts)
-			t.profiles[r.ID] = r.CustomerID
+			delete(t.profiles, r.ID)
 		}
 		if err := b.run(); err != nil {
 			return err
@@ -74,19 +74,18 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 	for i := range c.Stages {
 		r := &c.Stages[i]
 		key := stageKey{r.CustomerID, r.Subject, r.Model}
-		old, loaded := t.stages[key]
-		same := loaded && old.stage == r.Stage && old.since.Equal(r.Since)
+		wakes, loaded := t.stages[key]
 		var b binder
 		switch {
-		case same && old.wakes.Equal(r.WakesAt):
-			b = t.prepare(`UPDATE stages SET version = $1, decided_by = $2, decided_at = $3, path = $4
-				WHERE customer_id = $5 AND subject_kind = $6 AND subject_id = $7 AND model = $8`)
-			b.int(int64(r.Version)).text(r.By).time(r.DecidedAt).bytes(r.Path)
+		case loaded && wakes.Equal(r.WakesAt):
+			b = t.prepare(`UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6
+				WHERE customer_id = $7 AND subject_kind = $8 AND subject_id = $9 AND model = $10`)
+			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path)
 			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
-		case same:
-			b = t.prepare(`UPDATE stages SET version = $1, decided_by = $2, decided_at = $3, path = $4, wakes_at = $5
-				WHERE customer_id = $6 AND subject_kind = $7 AND subject_id = $8 AND model = $9`)
-			b.int(int64(r.Version)).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt)
+		case loaded:
+			b = t.prepare(`UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7
+				WHERE customer_id = $8 AND subject_kind = $9 AND subject_id = $10 AND model = $11`)
+			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt)
 			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
 		default:
 			b = t.prepare(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path)
@@ -99,7 +98,7 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
-		t.stages[key] = placed{r.Stage, r.Since, r.WakesAt}
+		t.stages[key] = r.WakesAt
 	}
 	return nil
 }

@@ -17,11 +17,18 @@ type sqliteTx struct {
 	now    func() time.Time
 	writer *writer
 
-	asked    map[string]bool     // event ids looked up in the ledger, and whether they were there
-	profiles map[string]string   // loaded profiles and their customer
-	people   map[string]bool     // loaded customers
-	stages   map[stageKey]placed // loaded stages
+	asked    map[string]bool        // event ids looked up in the ledger, and whether they were there
+	profiles map[string]owned       // loaded profiles
+	people   map[string]int64       // row numbers of loaded customers
+	stages   map[stageKey]time.Time // loaded stages and their wake-ups
+	pins     int                    // whether there are pins at all: 0 unknown, 1 yes, -1 no
 	enc      encoder
+}
+
+// owned is a loaded profile's row number and its customer.
+type owned struct {
+	no       int64
+	customer string
 }
 
 type stageKey struct {
@@ -30,14 +37,9 @@ type stageKey struct {
 	model    string
 }
 
-type placed struct {
-	stage        string
-	since, wakes time.Time
-}
-
 // begin forgets the transaction before.
 func (t *sqliteTx) begin() {
-	t.asked, t.profiles, t.people, t.stages = map[string]bool{}, map[string]string{}, map[string]bool{}, map[stageKey]placed{}
+	t.asked, t.profiles, t.people, t.stages, t.pins = map[string]bool{}, map[string]owned{}, map[string]int64{}, map[stageKey]time.Time{}, 0
 }
 
 // binder binds the arguments of a prepared statement in turn; the first error stays.
@@ -133,13 +135,17 @@ func (t *sqliteTx) Advance(ctx context.Context, c hub.Cursor) (bool, error) {
 func (t *sqliteTx) Ledger(_ context.Context, ids []string) (map[string]hub.LedgerEntry, error) {
 	known := make(map[string]hub.LedgerEntry)
 	for _, id := range ids {
-		b := t.prepare("SELECT activation, fetch_no, profile_id, withdrawn FROM events WHERE id = $1 ORDER BY activation DESC, fetch_no DESC LIMIT 1")
-		found := b.text(id).row()
-		if found {
-			known[id] = hub.LedgerEntry{
+		// No ORDER BY: with it SQLite plans the statement again for each id.
+		b := t.prepare("SELECT activation, fetch_no, profile_id, withdrawn FROM events WHERE id = $1")
+		found := false
+		for b.text(id); b.row(); {
+			e := hub.LedgerEntry{
 				Version:   hub.Version{Activation: b.stmt.ColumnInt64(0), Fetch: b.stmt.ColumnInt64(1)},
 				ProfileID: b.stmt.ColumnText(2),
 				Withdrawn: b.stmt.ColumnInt64(3) != 0,
+			}
+			if !found || e.Version.After(known[id].Version) {
+				known[id], found = e, true
 			}
 		}
 		if err := b.end(); err != nil {
@@ -207,8 +213,7 @@ func (t *sqliteTx) LockCustomers(_ context.Context, ids []string) (map[string]*h
 			id = c.MergedInto
 		}
 	}
-	for id, c := range loaded {
-		t.people[id] = true
+	for _, c := range loaded {
 		if c.MergedInto != "" {
 			continue
 		}
@@ -225,7 +230,7 @@ const maxChain = 100
 const customerColumns = "id, kind, sequence, first_event_at, decided_at, created_at, updated_at, merged_into, name, email, tags, previous"
 
 func (t *sqliteTx) customer(id string) (*hub.CustomerRecord, error) {
-	b := t.prepare("SELECT " + customerColumns + " FROM customers WHERE id = $1")
+	b := t.prepare("SELECT " + customerColumns + ", no FROM customers WHERE id = $1")
 	var c *hub.CustomerRecord
 	if b.text(id).row() {
 		s := b.stmt
@@ -234,13 +239,14 @@ func (t *sqliteTx) customer(id string) (*hub.CustomerRecord, error) {
 			CreatedAt: at(s.ColumnInt64(5)), UpdatedAt: at(s.ColumnInt64(6)), MergedInto: s.ColumnText(7), Name: s.ColumnText(8), Email: s.ColumnText(9),
 			Tags: decodeTexts(s.ColumnText(10)), Previous: decodePrevious(s.ColumnText(11)),
 		}
+		t.people[c.ID] = s.ColumnInt64(12)
 	}
 	return c, b.end()
 }
 
 // children loads what belongs to a living customer.
 func (t *sqliteTx) children(c *hub.CustomerRecord) error {
-	b := t.prepare("SELECT id, connection, key, joined_into, identifiers, facts FROM profiles WHERE customer_id = $1")
+	b := t.prepare("SELECT id, connection, key, joined_into, identifiers, facts, no FROM profiles WHERE customer_id = $1")
 	for b.text(c.ID); b.row(); {
 		s := b.stmt
 		ids, err := decodeIdentifiers(s.ColumnText(4))
@@ -252,14 +258,12 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 			ID: s.ColumnText(0), CustomerID: c.ID, Connection: s.ColumnText(1), Key: s.ColumnText(2), JoinedInto: s.ColumnText(3),
 			Identifiers: ids, Facts: columnBytes(s, 5),
 		})
+		t.profiles[c.Profiles[len(c.Profiles)-1].ID] = owned{s.ColumnInt64(6), c.ID}
 	}
 	if err := b.end(); err != nil {
 		return err
 	}
 	slices.SortFunc(c.Profiles, byProfileID)
-	for i := range c.Profiles {
-		t.profiles[c.Profiles[i].ID] = c.ID
-	}
 
 	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path FROM stages WHERE customer_id = $1")
 	for b.text(c.ID); b.row(); {
@@ -272,12 +276,24 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 			r.WakesAt = at(s.ColumnInt64(8))
 		}
 		c.Stages = append(c.Stages, r)
-		t.stages[stageKey{c.ID, r.Subject, r.Model}] = placed{r.Stage, r.Since, r.WakesAt}
+		t.stages[stageKey{c.ID, r.Subject, r.Model}] = r.WakesAt
 	}
 	if err := b.end(); err != nil {
 		return err
 	}
 
+	if t.pins == 0 {
+		b = t.prepare("SELECT 1 FROM pins LIMIT 1")
+		if t.pins = -1; b.row() {
+			t.pins = 1
+		}
+		if err := b.end(); err != nil {
+			return err
+		}
+	}
+	if t.pins < 0 {
+		return nil
+	}
 	for _, id := range pinSubjects(c) {
 		b = t.prepare("SELECT subject_kind, subject_id, model, stage, who, why, at, until FROM pins WHERE subject_id = $1")
 		for b.text(id); b.row(); {
@@ -325,6 +341,7 @@ func (t *sqliteTx) ActiveVersion(ctx context.Context) (int64, error) { return ac
 
 func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	t.writer.weight += len(c.Ledger) + len(c.Stages)
+	t.pins = 0 // it may have some now
 	for _, save := range []func(*hub.Changes) error{t.saveCustomers, t.saveProfiles, t.saveIdentifiers, t.saveStages, t.saveLedger, t.saveTransitions} {
 		if err := save(c); err != nil {
 			return err
