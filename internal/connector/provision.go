@@ -11,8 +11,9 @@ import (
 type provisionStep struct {
 	name   string
 	when   *expression
-	check  *query1 // exists: true once it is there
-	create *step
+	check  *query1     // exists: true once it is there
+	create *step       // nil: only looked at
+	detail *expression // of the check's answer, for a person
 }
 
 // Planned is one thing the hub needs at the vendor and how it stands.
@@ -20,6 +21,8 @@ type Planned struct {
 	Name  string
 	State string // exists, missing (a plan), created, failed
 	Error string
+	// Detail is what a person may want to know of what is there: the values of a picklist. "" for nothing.
+	Detail string
 }
 
 // States of Planned.
@@ -32,18 +35,21 @@ const (
 
 func (l *loader) provision(a at, c *Connector) {
 	for _, x := range a.list() {
-		o := x.object("name", "when", "check", "create")
+		o := x.object("name", "when", "check", "create", "detail")
 		s := provisionStep{name: o["name"].text(), when: o["when"].expression(&actionEnv{}, wantsBool)}
 		if s.name == "" {
 			x.problem("", "name is missing")
 		}
-		if o["check"].absent() || o["create"].absent() {
-			x.problem("", "needs check and create")
+		if o["check"].absent() {
+			x.problem("", "needs check")
 			continue
 		}
 		s.check = l.query1(o["check"], c, "exists")
-		p := o["create"].object(append([]string{"outcome"}, requestKeys...)...)
-		s.create = &step{request: l.request(p, c, &actionEnv{}), outcome: l.outcomes(p["outcome"], &actionEnv{})}
+		s.detail = o["detail"].expression(&actionEnv{}, wantsAny)
+		if !o["create"].absent() {
+			p := o["create"].object(append([]string{"outcome"}, requestKeys...)...)
+			s.create = &step{request: l.request(p, c, &actionEnv{}), outcome: l.outcomes(p["outcome"], &actionEnv{})}
+		}
 		c.provision = append(c.provision, s)
 	}
 }
@@ -73,6 +79,11 @@ func (c *Connector) Provision(ctx context.Context, call Call, conn *hub.Connecti
 		switch {
 		case found == "true":
 			plan.State = PlannedExists
+			if text, err := s.detail.string(p.env); err == nil {
+				plan.Detail = text
+			}
+		case apply && s.create == nil:
+			plan.State, plan.Error = PlannedFailed, "cannot be made by the API: make it in the vendor's own screens"
 		case apply:
 			plan.State = PlannedCreated
 			v, err := p.send(ctx, s.create.request, s.create.outcome, false)
