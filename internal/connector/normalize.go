@@ -324,12 +324,7 @@ func (b *builder) region(m *mapping, env any) (string, error) {
 			return s, nil
 		}
 	}
-	for _, name := range []string{"phone_region", "region"} {
-		if r := b.conn.Settings[name]; r != "" {
-			return r, nil
-		}
-	}
-	return "", nil
+	return b.conn.Settings["phone_region"], nil // never a data centre's region: a wrong country makes a stranger's number
 }
 
 func (b *builder) describe(m *mapping, env any, ev *hub.Event) error {
