@@ -253,7 +253,7 @@ func (s *Store) StageCounts(ctx context.Context, model string) (map[string]int, 
 		return nil, err
 	}
 	// The stages of merged customers are history; there are few, so they are subtracted.
-	err = each(ctx, s.read, "SELECT s.stage, count(*) FROM customers c JOIN stages s ON s.customer_id = c.id WHERE c.merged_into <> '' AND s.model = $1 GROUP BY s.stage", []any{model},
+	err = each(ctx, s.read, "SELECT s.stage, count(*) FROM customers c CROSS JOIN stages s WHERE s.customer_id = c.id AND c.merged_into <> '' AND s.model = $1 GROUP BY s.stage", []any{model},
 		func(scan func(...any) error) error {
 			var stage string
 			var n int

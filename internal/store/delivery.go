@@ -15,6 +15,10 @@ import (
 // claimable are the states the index deliveries_due holds. due_at of a sending row is the end of its lease.
 const claimable = "('due', 'retrying', 'sending')"
 
+// aside are the states the index deliveries_aside holds. SQLite uses a partial index only where a statement says its condition
+// in the same words.
+const aside = "('held', 'parked', 'dead')"
+
 func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err error) {
 	var due, created, sent int64
 	var params, cause, last string
@@ -39,17 +43,20 @@ func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err err
 
 // Destinations returns the destinations that have a delivery due at or before now, one whose lease ran out included.
 func (s *Store) Destinations(ctx context.Context, now time.Time) ([]string, error) {
-	// One seek per destination: the index starts with it.
-	return s.names(ctx, `WITH RECURSIVE d(destination) AS (
-			SELECT min(destination) FROM deliveries WHERE state IN `+claimable+`
-			UNION ALL SELECT (SELECT min(x.destination) FROM deliveries x WHERE x.state IN `+claimable+` AND x.destination > d.destination) FROM d WHERE d.destination IS NOT NULL)
-		SELECT d.destination FROM d WHERE d.destination IS NOT NULL
-			AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.destination AND x.state IN `+claimable+` AND x.due_at <= $1) ORDER BY d.destination`, micros(now))
+	return s.names(ctx, distinct("destination", "deliveries", "state IN "+claimable)+` SELECT d.name FROM d WHERE d.name IS NOT NULL
+		AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.name AND x.state IN `+claimable+` AND x.due_at <= $1) ORDER BY d.name`, micros(now))
+}
+
+// distinct begins a statement with the rows of d: the different values of a column among the rows of a partial index, and a last
+// NULL. It costs one seek for each value, where SELECT DISTINCT reads the whole index.
+func distinct(column, table, where string) string {
+	return "WITH RECURSIVE d(name) AS (SELECT min(" + column + ") FROM " + table + " WHERE " + where +
+		" UNION ALL SELECT (SELECT min(x." + column + ") FROM " + table + " x WHERE x." + where + " AND x." + column + " > d.name) FROM d WHERE d.name IS NOT NULL)"
 }
 
 // Parked returns the destinations that have parked deliveries.
 func (s *Store) Parked(ctx context.Context) ([]string, error) {
-	return s.names(ctx, "SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' ORDER BY destination")
+	return s.names(ctx, "SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' AND state IN "+aside+" ORDER BY destination")
 }
 
 func (s *Store) names(ctx context.Context, query string, args ...any) ([]string, error) {
@@ -66,7 +73,7 @@ func (s *Store) names(ctx context.Context, query string, args ...any) ([]string,
 // Unpark makes the parked deliveries of destination due at now.
 func (s *Store) Unpark(ctx context.Context, destination string, now time.Time) error {
 	return s.write(ctx, func(ctx context.Context, q querier) error {
-		_, err := q.exec(ctx, "UPDATE deliveries SET state = 'due', due_at = $1 WHERE destination = $2 AND state = 'parked'", micros(now), destination)
+		_, err := q.exec(ctx, "UPDATE deliveries SET state = 'due', due_at = $1 WHERE destination = $2 AND state = 'parked' AND state IN "+aside, micros(now), destination)
 		return err
 	})
 }
@@ -211,6 +218,19 @@ func loadRecipients(ctx context.Context, q querier, claimed []hub.Claimed) error
 		claimed[i].Recipient.Identifiers = hub.UnionIdentifiers(profiles[claimed[i].CustomerID])
 	}
 	return nil
+}
+
+// Release makes due at now what a process that is gone had in hand: deliveries being sent, which stay in doubt, and records being fetched.
+// Only who knows that nobody else works on the database may call it, such as the holder of the lock on SQLite's folder;
+// elsewhere the leases run out.
+func (s *Store) Release(ctx context.Context, now time.Time) error {
+	return s.write(ctx, func(ctx context.Context, q querier) error {
+		if _, err := q.exec(ctx, "UPDATE deliveries SET due_at = $1 WHERE state IN "+claimable+" AND state = 'sending' AND due_at > $2", micros(now), micros(now)); err != nil {
+			return err
+		}
+		_, err := q.exec(ctx, "UPDATE hydrations SET due_at = $1 WHERE state <> 'dead' AND state = 'fetching' AND due_at > $2", micros(now), micros(now))
+		return err
+	})
 }
 
 // Sending journals what is about to be written, in the transaction that sets sent_at. It wraps hub.ErrConflict and writes nothing
@@ -392,6 +412,10 @@ func (s *Store) finishSlot(ctx context.Context, q querier, d *hub.Delivery, f *h
 func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Delivery, string, error) {
 	b := newList("SELECT "+deliveryColumns+", no FROM deliveries", "no", q.Page)
 	b.equal("state", q.State)
+	switch q.State {
+	case hub.DeliveryHeld, hub.DeliveryParked, hub.DeliveryDead:
+		b.and("state IN " + aside)
+	}
 	b.equal("destination", q.Destination)
 	if q.CustomerID != "" {
 		b.and("no IN (SELECT m.no FROM moments m WHERE m.customer_id = ? AND m.kind = 3)", q.CustomerID)
@@ -492,9 +516,9 @@ func deadDeliveries(ctx context.Context, q querier, destination string, ids []st
 			return each(ctx, q, "SELECT id FROM deliveries WHERE id IN "+in+" AND state = 'dead' AND destination = "+placeholders(n, 1), append(args, destination), collect)
 		})
 	case destination != "":
-		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead' AND destination = $1", []any{destination}, collect)
+		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead' AND state IN "+aside+" AND destination = $1", []any{destination}, collect)
 	default:
-		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead'", nil, collect)
+		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead' AND state IN "+aside, nil, collect)
 	}
 	return chosen, err
 }

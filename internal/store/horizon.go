@@ -28,10 +28,8 @@ func (s *Store) Due(ctx context.Context, model string, until time.Time, limit in
 func (s *Store) NextWake(ctx context.Context) (time.Time, error) {
 	// One seek per model instead of a scan of all wake-ups.
 	var next sql.NullInt64
-	err := one(ctx, s.read, `WITH RECURSIVE m(model) AS (
-			SELECT min(model) FROM stages WHERE wakes_at IS NOT NULL
-			UNION ALL SELECT (SELECT min(s.model) FROM stages s WHERE s.wakes_at IS NOT NULL AND s.model > m.model) FROM m WHERE m.model IS NOT NULL)
-		SELECT min((SELECT min(s.wakes_at) FROM stages s WHERE s.model = m.model AND s.wakes_at IS NOT NULL)) FROM m WHERE m.model IS NOT NULL`, nil, &next)
+	err := one(ctx, s.read, distinct("model", "stages", "wakes_at IS NOT NULL")+
+		" SELECT min((SELECT min(x.wakes_at) FROM stages x WHERE x.model = d.name AND x.wakes_at IS NOT NULL)) FROM d WHERE d.name IS NOT NULL", nil, &next)
 	if err != nil || !next.Valid {
 		return time.Time{}, err
 	}

@@ -50,7 +50,8 @@ func saveHydrations(ctx context.Context, q querier, rows []hub.HydrationRecord) 
 
 // HydrationConnections returns the connections that have a hydration row due at or before now, or one whose lease ran out.
 func (s *Store) HydrationConnections(ctx context.Context, now time.Time) ([]string, error) {
-	return s.names(ctx, "SELECT DISTINCT connection FROM hydrations WHERE state <> 'dead' AND due_at <= $1 ORDER BY connection", micros(now))
+	return s.names(ctx, distinct("connection", "hydrations", "state <> 'dead'")+` SELECT d.name FROM d WHERE d.name IS NOT NULL
+		AND EXISTS (SELECT 1 FROM hydrations x WHERE x.connection = d.name AND x.state <> 'dead' AND x.due_at <= $1) ORDER BY d.name`, micros(now))
 }
 
 // ClaimHydration takes up to limit due hydration rows of connection, all of one object, oldest first. A fetching row's DueAt is the

@@ -151,7 +151,9 @@ func (s *Store) Webhook(ctx context.Context, id string) (hub.WebhookRecord, erro
 // ListWebhooks returns webhook rows, the newest first.
 func (s *Store) ListWebhooks(ctx context.Context, q hub.WebhookQuery) ([]hub.WebhookRecord, string, error) {
 	b := newList("SELECT "+webhookColumns+", no FROM webhooks", "no", q.Page)
-	b.equal("state", q.State)
+	if b.equal("state", q.State); q.State != "" && q.State != hub.WebhookDone {
+		b.and("state <> 'done'") // in the words of the partial index
+	}
 	b.equal("connection", q.Connection)
 	var all []hub.WebhookRecord
 	next, err := b.run(ctx, s.read, func(scan func(...any) error, key *int64) error {
@@ -215,8 +217,8 @@ func (s *Store) ConnectionStats(ctx context.Context) (map[string]hub.ConnectionS
 		return nil, err
 	}
 	for _, query := range []string{
-		"SELECT destination, count(*) FROM deliveries WHERE state = 'dead' GROUP BY destination",
-		"SELECT connection, count(*) FROM webhooks WHERE state = 'dead' GROUP BY connection",
+		"SELECT destination, count(*) FROM deliveries WHERE state = 'dead' AND state IN " + aside + " GROUP BY destination",
+		"SELECT connection, count(*) FROM webhooks WHERE state = 'dead' AND state <> 'done' GROUP BY connection",
 		"SELECT connection, count(*) FROM hydrations WHERE state = 'dead' GROUP BY connection",
 	} {
 		err := each(ctx, s.read, query, nil, func(scan func(...any) error) error {
@@ -237,5 +239,6 @@ func (s *Store) ConnectionStats(ctx context.Context) (map[string]hub.ConnectionS
 
 // OldestHydration returns, per connection, the received_at of the oldest hydration row that is not dead.
 func (s *Store) OldestHydration(ctx context.Context) (map[string]time.Time, error) {
-	return s.times(ctx, "SELECT connection, min(received_at) FROM hydrations WHERE state <> 'dead' GROUP BY connection")
+	return s.times(ctx, distinct("connection", "hydrations", "state <> 'dead'")+` SELECT d.name,
+		(SELECT min(x.received_at) FROM hydrations x WHERE x.connection = d.name AND x.state <> 'dead') FROM d WHERE d.name IS NOT NULL`)
 }

@@ -167,8 +167,8 @@ CREATE TABLE deliveries (
   last         TEXT COLLATE "C" NOT NULL,
   claim        BIGINT NOT NULL
 );
-CREATE INDEX deliveries_due ON deliveries (destination, due_at) WHERE state IN ('due', 'retrying', 'sending');
-CREATE INDEX deliveries_aside ON deliveries (state, destination) WHERE state IN ('held', 'parked', 'dead');
+CREATE INDEX deliveries_due ON deliveries (destination, due_at, state) WHERE state IN ('due', 'retrying', 'sending');
+CREATE INDEX deliveries_aside ON deliveries (state, no) WHERE state IN ('held', 'parked', 'dead');
 CREATE UNIQUE INDEX deliveries_slot ON deliveries (slot) WHERE slot <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked');
 CREATE INDEX deliveries_key ON deliveries (customer_id, key) WHERE key <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked');
 
@@ -209,6 +209,7 @@ CREATE TABLE hydrations (
 );
 CREATE INDEX hydrations_due ON hydrations (connection, due_at) WHERE state <> 'dead';
 CREATE INDEX hydrations_received ON hydrations (connection, received_at) WHERE state <> 'dead';
+CREATE INDEX hydrations_dead ON hydrations (connection) WHERE state = 'dead';
 CREATE INDEX hydrations_webhook ON hydrations (webhook_id);
 
 CREATE TABLE fetched (

@@ -168,8 +168,8 @@ CREATE TABLE deliveries (
   last         TEXT NOT NULL,
   claim        INTEGER NOT NULL
 );
-CREATE INDEX deliveries_due ON deliveries (destination, due_at) WHERE state IN ('due', 'retrying', 'sending');
-CREATE INDEX deliveries_aside ON deliveries (state, destination) WHERE state IN ('held', 'parked', 'dead');
+CREATE INDEX deliveries_due ON deliveries (destination, due_at, state) WHERE state IN ('due', 'retrying', 'sending');
+CREATE INDEX deliveries_aside ON deliveries (state, no) WHERE state IN ('held', 'parked', 'dead');
 CREATE UNIQUE INDEX deliveries_slot ON deliveries (slot) WHERE slot <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked');
 CREATE INDEX deliveries_key ON deliveries (customer_id, key) WHERE key <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked');
 
@@ -210,6 +210,7 @@ CREATE TABLE hydrations (
 ) WITHOUT ROWID;
 CREATE INDEX hydrations_due ON hydrations (connection, due_at) WHERE state <> 'dead';
 CREATE INDEX hydrations_received ON hydrations (connection, received_at) WHERE state <> 'dead';
+CREATE INDEX hydrations_dead ON hydrations (connection) WHERE state = 'dead';
 CREATE INDEX hydrations_webhook ON hydrations (webhook_id);
 
 CREATE TABLE fetched (
