@@ -22,11 +22,14 @@ var ErrBusy = errors.New("batch: queue is full")
 // ErrClosed means Run has ended: nothing is written any more.
 var ErrClosed = errors.New("batch: closed")
 
-// Config bounds a Batch. All must be positive.
+// Config bounds a Batch. All bounds must be positive.
 type Config struct {
 	Records int // at most so many records in one write; a single larger item is written alone
 	Bytes   int // at most so many bytes in one write; a single larger item is written alone
 	Queue   int // at most so many items wait
+	// Hold, if set, is called before each write and may wait a little for more items to come, for as long as nothing is
+	// gained by writing at once. It must return when full closes, which says that a whole write is queued, and when ctx ends.
+	Hold func(ctx context.Context, full <-chan struct{})
 }
 
 // Batch gathers items of type T into writes that give each item a result of type R.
@@ -37,6 +40,8 @@ type Batch[T, R any] struct {
 
 	mu     sync.Mutex
 	queue  []*Ticket[T, R]
+	queued int           // records in queue
+	full   chan struct{} // closed when queued reaches Records; nil while nobody asks
 	closed bool
 	space  chan struct{} // closed when room was made; nil while nobody waits for room
 	wake   chan struct{} // holds one token while the queue may be non-empty
@@ -109,6 +114,11 @@ func (b *Batch[T, R]) add(item T, wait bool) (*Ticket[T, R], <-chan struct{}, er
 	}
 	t := &Ticket[T, R]{item: item, done: make(chan struct{})}
 	b.queue = append(b.queue, t)
+	r, _ := b.size(item)
+	if b.queued += r; b.full != nil && b.queued >= b.config.Records {
+		close(b.full)
+		b.full = nil
+	}
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -139,6 +149,9 @@ func (b *Batch[T, R]) Len() int {
 func (b *Batch[T, R]) Run(ctx context.Context) error {
 	writing := context.WithoutCancel(ctx)
 	for {
+		if b.config.Hold != nil && ctx.Err() == nil && b.Len() > 0 {
+			b.config.Hold(ctx, b.whole())
+		}
 		if group := b.take(); len(group) > 0 {
 			b.flush(writing, group)
 			continue
@@ -153,6 +166,21 @@ func (b *Batch[T, R]) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// whole returns a channel that is closed once a whole write is queued.
+func (b *Batch[T, R]) whole() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.queued >= b.config.Records {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	if b.full == nil {
+		b.full = make(chan struct{})
+	}
+	return b.full
 }
 
 func (b *Batch[T, R]) close() {
@@ -184,6 +212,7 @@ func (b *Batch[T, R]) take() []*Ticket[T, R] {
 	if n == 0 {
 		return nil
 	}
+	b.queued -= records
 	group := make([]*Ticket[T, R], n)
 	copy(group, b.queue)
 	rest := copy(b.queue, b.queue[n:])

@@ -80,6 +80,7 @@ type Bus struct {
 	incarnations map[string]string
 	publishers   []*batch.Batch[hub.Webhook, hub.Position] // one per shard of WEBHOOKS
 	partitions   []*batch.Batch[eventChunk, struct{}]
+	ahead        []ahead // per partition
 	nextShard    atomic.Uint64
 	running      atomic.Bool
 

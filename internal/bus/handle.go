@@ -249,6 +249,7 @@ func (b *Bus) handleEvents(m *message.Message) error {
 		return err
 	}
 	b.backlog.applied(p, seq)
+	b.ahead[p].applied(seq)
 	return nil
 }
 

@@ -33,9 +33,10 @@ func (b *Bus) newPublishers() {
 			func(w hub.Webhook) (int, int) { return 1, len(w.Body) + 512 },
 			b.webhookWriter(shard)))
 	}
+	b.ahead = make([]ahead, b.config.Partitions)
 	for p := range b.config.Partitions {
 		b.partitions = append(b.partitions, batch.New(
-			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: eventQueue},
+			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: eventQueue, Hold: b.ahead[p].hold},
 			func(c eventChunk) (int, int) { return c.records, len(c.text) + 1 },
 			b.eventWriter(p)))
 	}
@@ -194,7 +195,10 @@ func (b *Bus) eventWriter(p int) func(context.Context, []eventChunk) ([]struct{}
 		buffer = append(buffer, ']')
 		msg := newFrame(subject, header, buffer)
 		msg.Header["Content-Type"] = []string{"application/cloudevents-batch+json"}
-		_, err := b.publishFrame(ctx, b.links[linkEvents], streamEvents, msg, records)
+		seq, err := b.publishFrame(ctx, b.links[linkEvents], streamEvents, msg, records)
+		if err == nil {
+			b.ahead[p].published(seq)
+		}
 		if cap(buffer) > 2*maxFrameBytes {
 			buffer = nil
 		}

@@ -1,0 +1,84 @@
+package bus
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Frames of EVENTS are worth filling: a SQL transaction costs its pages and its fsync whether it holds forty events or
+// two hundred. While the frame before last is not applied yet, nothing is gained by publishing another one, so the
+// publisher gathers; an idle hub publishes at once. Where another process applies the frames, this one does not
+// see it and waits gatherLimit at most.
+const (
+	gatherAhead = 2 // frames published and not applied yet that are enough to keep apply busy
+	gatherLimit = 60 * time.Millisecond
+)
+
+// ahead knows which frames of one partition this process has published and nobody here has applied.
+type ahead struct {
+	mu      sync.Mutex
+	seqs    []uint64
+	changed chan struct{} // closed when seqs shrinks; nil while nobody waits
+}
+
+func (a *ahead) published(seq uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.seqs) > 1024 { // applied elsewhere
+		a.seqs = a.seqs[:0]
+	}
+	a.seqs = append(a.seqs, seq)
+}
+
+func (a *ahead) applied(seq uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	kept := a.seqs[:0]
+	for _, s := range a.seqs {
+		if s > seq {
+			kept = append(kept, s)
+		}
+	}
+	a.seqs = kept
+	if a.changed != nil {
+		close(a.changed)
+		a.changed = nil
+	}
+}
+
+// wait returns nil when fewer than gatherAhead frames are out, else a channel that closes when that may have changed.
+func (a *ahead) wait() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.seqs) < gatherAhead {
+		return nil
+	}
+	if a.changed == nil {
+		a.changed = make(chan struct{})
+	}
+	return a.changed
+}
+
+// hold gathers: it returns when apply needs the next frame, when a whole one is queued, or after gatherLimit.
+func (a *ahead) hold(ctx context.Context, full <-chan struct{}) {
+	var limit *time.Timer
+	for changed := a.wait(); changed != nil; changed = a.wait() {
+		if limit == nil {
+			limit = time.NewTimer(gatherLimit)
+			defer limit.Stop()
+		}
+		select {
+		case <-changed:
+		case <-full:
+			return
+		case <-limit.C:
+			a.mu.Lock()
+			a.seqs = a.seqs[:0] // somebody else applies them, or apply is stuck: gathering does not help
+			a.mu.Unlock()
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
