@@ -267,7 +267,6 @@ func (g *goes) event(ctx context.Context, ev *hub.Event, entry hub.LedgerEntry, 
 	if err := g.decideEvent(ctx, m, ev, resolved.Profile, had, len(resolved.Absorbed) > 0); err != nil {
 		return err
 	}
-	g.publishEvent(m, ev)
 	return g.afterResolve(ctx, m, ev, resolved.NewRecord)
 }
 

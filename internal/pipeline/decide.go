@@ -185,7 +185,7 @@ func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileI
 	if err != nil {
 		return err
 	}
-	at := ev.OccurredAt
+	at, sequence := ev.OccurredAt, m.Sequence
 	late := replaced || at.Before(m.DecidedAt)
 	if late {
 		g.tally.late++
@@ -232,6 +232,7 @@ func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileI
 		m.DecidedAt = at
 		m.Dirty = true
 	}
+	g.publishEvent(m, ev, sequence)
 	return g.effects(ctx, m, facts, ev)
 }
 

@@ -318,8 +318,9 @@ func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 	return nil
 }
 
-// publishEvent owes an applied event to the subscriptions that want its kind.
-func (g *goes) publishEvent(m *mind, ev *hub.Event) {
+// publishEvent owes an applied event to the subscriptions that want its kind, before what it brings about: sequence is the
+// customer's when the event was applied, and that of its transitions is higher.
+func (g *goes) publishEvent(m *mind, ev *hub.Event, sequence int64) {
 	outboxed := false
 	for _, sub := range g.program.Subscriptions {
 		if !sub.wants(ev.Kind, "") {
@@ -330,7 +331,7 @@ func (g *goes) publishEvent(m *mind, ev *hub.Event) {
 			Properties: plainProperties(ev.Properties), Customer: g.told(m, sub),
 		}
 		cause := hub.DeliveryCause{EventID: ev.ID, WebhookID: ev.WebhookID, Connection: ev.Connection}
-		if err := g.callback(m, sub, ev.ID, ev.Kind, ev.OccurredAt, m.Sequence, data, cause); err != nil {
+		if err := g.callback(m, sub, ev.ID, ev.Kind, ev.OccurredAt, sequence, data, cause); err != nil {
 			g.p.Log.Error("callback not written", "event_id", ev.ID, "subscription", sub.Name, "error", err)
 			continue
 		}
@@ -339,7 +340,7 @@ func (g *goes) publishEvent(m *mind, ev *hub.Event) {
 		}
 		outboxed = true
 		data.Customer = told{ID: m.ID}
-		if env, err := g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, m.Sequence, data); err == nil {
+		if env, err := g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, sequence, data); err == nil {
 			if body, err := json.Marshal(env); err == nil {
 				g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: body, CreatedAt: g.now})
 			}
