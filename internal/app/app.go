@@ -130,9 +130,13 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	partitions := "1"
-	if !cfg.Database.URL.IsZero() {
-		partitions = "32"
+	partitions := "32"
+	if cfg.Database.URL.IsZero() {
+		partitions = "1"
+		// The lock says that whoever had something in hand is gone: nobody waits for leases to run out.
+		if err := a.store.Release(ctx, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	if partitions, err = a.store.FixSetting(ctx, settingPartitions, partitions); err != nil {
 		return nil, err
