@@ -31,7 +31,6 @@ import (
 	"github.com/stagewire/stagewire/internal/config"
 	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/hub"
-	"github.com/stagewire/stagewire/internal/server"
 	"github.com/stagewire/stagewire/rules"
 )
 
@@ -475,17 +474,6 @@ func heapGrowth(f func()) uint64 {
 	close(done)
 	<-stopped
 	return highest - base
-}
-
-// refusal waits for the newest refused request after the first n and returns it.
-func (r *running) refusal(t testing.TB, n int) server.Rejected {
-	t.Helper()
-	var page server.List[server.Rejected]
-	eventually(t, "a row in the log of refusals", func() bool {
-		page = get[server.List[server.Rejected]](t, r, "GET", "/rejected?limit=200", nil)
-		return len(page.Items) > n
-	})
-	return page.Items[0]
 }
 
 // raw sends bytes that net/http would not, and returns the first line of the answer and whether the hub closed the connection.

@@ -163,6 +163,9 @@ func asNumber(v any) (float64, error) {
 	case int:
 		return float64(v), nil
 	case float64:
+		if math.IsInf(v, 0) || math.IsNaN(v) { // a sum of what each was finite
+			return 0, errNotNumber
+		}
 		return v, nil
 	case string:
 		f, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
@@ -237,8 +240,17 @@ var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05Z0700", "2006-01-02
 var zoneless = []string{time.DateTime, "2006-01-02T15:04:05", time.DateOnly, "2006-01-02 15:04"}
 
 // asTime reads a time as vendors write it. nil and "" give the zero time. A whole number counts seconds since 1970, or
-// milliseconds from twelve digits on (12 digits of seconds would be the year 5138).
+// milliseconds from twelve digits on (12 digits of seconds would be the year 5138). A time outside the years 0 to 9999, which
+// RFC 3339 cannot write, is none.
 func asTime(v any, zone string) (time.Time, error) {
+	t, err := anyTime(v, zone)
+	if year := t.UTC().Year(); err == nil && (year < 0 || year > 9999) {
+		return time.Time{}, errNotTime
+	}
+	return t, err
+}
+
+func anyTime(v any, zone string) (time.Time, error) {
 	switch v := v.(type) {
 	case nil:
 		return time.Time{}, nil

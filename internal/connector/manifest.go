@@ -107,7 +107,8 @@ type verifier struct {
 	secrets []string // names of settings
 	never   []string // well-known secrets that are never accepted
 	signature.Verifier
-	token *expression // of scheme token
+	token   *expression // of scheme token
+	headers []string    // of scheme token
 }
 
 var nameForm = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
@@ -266,11 +267,11 @@ func (l *loader) verifier(a at) verifier {
 		v.Verifier = h
 	case "token":
 		v.token = o["value"].expression(&webhookEnv{}, wantsAny)
-		headers := o["header"].texts()
-		if (v.token == nil) == (len(headers) == 0) {
+		v.headers = o["header"].texts()
+		if (v.token == nil) == (len(v.headers) == 0) {
 			a.problem("", "a token is read either from a header or by a value expression")
 		}
-		v.Verifier = signature.Header(o["prefix"].text(), headers...)
+		v.Verifier = signature.Header(o["prefix"].text(), v.headers...)
 	case "standard":
 		v.Verifier = signature.Standard{Tolerance: tolerance}
 	default:

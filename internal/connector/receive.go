@@ -214,6 +214,15 @@ func (c *Connector) Verify(w *hub.Webhook, conn *hub.Connection, now time.Time) 
 	return fmt.Errorf("%s: no signature that this connection accepts: %w", c.name, hub.ErrUnauthenticated)
 }
 
+// TokenHeaders names the headers in which the vendor sends a shared secret instead of a signature: they are not kept or shown.
+func (c *Connector) TokenHeaders() []string {
+	var out []string
+	for i := range c.receive.verify {
+		out = append(out, c.receive.verify[i].headers...)
+	}
+	return out
+}
+
 // usable returns the connection's secrets for v, without those the whole world knows.
 func (v *verifier) usable(conn *hub.Connection) []hub.Secret {
 	var out []hub.Secret

@@ -232,7 +232,19 @@ func (d *Dispatcher) keep(ctx context.Context, dest *destination, conn *hub.Conn
 		}
 	}
 	if len(events) > 0 {
-		if err := d.config.Publisher.PublishEvents(ctx, events); err != nil {
+		err := d.config.Publisher.PublishEvents(ctx, events)
+		if errors.Is(err, hub.ErrInvalid) && len(fetched) > 1 {
+			// An event that got past the mapping cannot be written: its record alone must pay for it.
+			for i := range fetched {
+				d.keep(ctx, dest, conn, con, fetched[i:i+1])
+			}
+			return
+		}
+		if errors.Is(err, hub.ErrInvalid) {
+			d.recordHydrated(ctx, dest, []hub.Hydrated{{HydrationRecord: fetched[0].Row, Dead: true, Error: err.Error()}})
+			return
+		}
+		if err != nil {
 			trouble(err, "events of fetched records cannot be published")
 			return
 		}

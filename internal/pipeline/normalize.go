@@ -22,15 +22,15 @@ func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) 
 		hydrations []hub.HydrationRecord
 		dead       []hub.DeadLetter
 	)
+	die := func(row *hub.WebhookRecord) {
+		dead = append(dead, p.deadWebhook(row))
+		p.Log.Warn("webhook not mapped", "webhook_id", row.ID, "connection", row.Connection, "reason", row.Reason)
+	}
 	for i := range webhooks {
 		w := &webhooks[i]
 		made, row := p.normalizeOne(w)
 		if row.State == hub.WebhookDead {
-			dead = append(dead, hub.DeadLetter{
-				ID: hub.DeriveID(hub.PrefixDeadLetter, "webhook", w.ID), Of: "webhook", Ref: w.ID, At: p.Now(),
-				Reason: row.Reason, Place: w.Connection,
-			})
-			p.Log.Warn("webhook not mapped", "webhook_id", w.ID, "connection", w.Connection, "reason", row.Reason)
+			die(&row)
 		}
 		for _, kind := range made.Ignored {
 			p.metrics.ignored.WithLabelValues(w.Connection).Inc()
@@ -40,10 +40,19 @@ func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) 
 		hydrations = append(hydrations, made.Hydrate...)
 		rows = append(rows, row)
 	}
-	if len(events) > 0 {
-		if err := p.Publisher.PublishEvents(ctx, events); err != nil {
-			return fmt.Errorf("publish events: %w", err)
+	err := p.publishEvents(ctx, events)
+	if errors.Is(err, hub.ErrInvalid) {
+		// An event that got past the mapping cannot be written: whoever made it must not hold up the rest of the frame for ever.
+		if err = p.publishApart(ctx, events, rows, die); err == nil {
+			hydrations = slices.DeleteFunc(hydrations, func(h hub.HydrationRecord) bool {
+				return slices.ContainsFunc(rows, func(r hub.WebhookRecord) bool {
+					return r.ID == h.WebhookID && len(r.EventIDs) == 0 && r.State == hub.WebhookDead
+				})
+			})
 		}
+	}
+	if err != nil {
+		return err
 	}
 	existing, err := p.Store.SaveWebhooks(ctx, rows, hydrations, dead)
 	if err != nil {
@@ -52,6 +61,43 @@ func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) 
 	p.metrics.redelivered.Add(float64(existing))
 	if len(hydrations) > 0 {
 		p.wrote()
+	}
+	return nil
+}
+
+func (p *Pipeline) deadWebhook(row *hub.WebhookRecord) hub.DeadLetter {
+	return hub.DeadLetter{
+		ID: hub.DeriveID(hub.PrefixDeadLetter, "webhook", row.ID), Of: "webhook", Ref: row.ID, At: p.Now(), Reason: row.Reason, Place: row.Connection,
+	}
+}
+
+func (p *Pipeline) publishEvents(ctx context.Context, events []hub.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	if err := p.Publisher.PublishEvents(ctx, events); err != nil {
+		return fmt.Errorf("publish events: %w", err)
+	}
+	return nil
+}
+
+// publishApart publishes each webhook's events by themselves. The row of a webhook with an event that cannot be written dies.
+func (p *Pipeline) publishApart(ctx context.Context, events []hub.Event, rows []hub.WebhookRecord, die func(*hub.WebhookRecord)) error {
+	for i := range rows {
+		row := &rows[i]
+		var own []hub.Event
+		for j := range events {
+			if events[j].WebhookID == row.ID {
+				own = append(own, events[j])
+			}
+		}
+		switch err := p.publishEvents(ctx, own); {
+		case errors.Is(err, hub.ErrInvalid):
+			row.State, row.Reason, row.EventIDs, row.Kinds = hub.WebhookDead, err.Error(), nil, nil
+			die(row)
+		case err != nil:
+			return err
+		}
 	}
 	return nil
 }
@@ -109,9 +155,18 @@ func (p *Pipeline) Replay(ctx context.Context, w hub.StoredWebhook, fetched Fetc
 	}
 	before, seen := known[w.ID]
 	result, row := p.normalizeOne(&w)
-	if row.State == hub.WebhookDead && len(result.Events) == 0 {
-		_, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, nil, nil)
-		return nil, nil, errors.Join(fmt.Errorf("webhook %s: %s: %w", w.ID, row.Reason, hub.ErrInvalid), err)
+	var dead []hub.DeadLetter
+	if row.State == hub.WebhookDead { // takes nothing back: what it gave before stands until it can be mapped
+		dead = append(dead, p.deadWebhook(&row))
+		for _, id := range before.EventIDs {
+			if !slices.Contains(row.EventIDs, id) {
+				row.EventIDs = append(row.EventIDs, id)
+			}
+		}
+		if len(result.Events) == 0 {
+			_, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, nil, dead)
+			return nil, nil, errors.Join(fmt.Errorf("webhook %s: %s: %w", w.ID, row.Reason, hub.ErrInvalid), err)
+		}
 	}
 	waiting := result.Hydrate
 	if fetched != nil && !rehydrate && len(waiting) > 0 {
@@ -138,7 +193,7 @@ func (p *Pipeline) Replay(ctx context.Context, w hub.StoredWebhook, fetched Fetc
 			return nil, nil, fmt.Errorf("publish events: %w", err)
 		}
 	}
-	if _, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, waiting, nil); err != nil {
+	if _, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, waiting, dead); err != nil {
 		return nil, nil, fmt.Errorf("save webhook: %w", err)
 	}
 	p.wrote()

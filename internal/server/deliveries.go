@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 	"github.com/stagewire/stagewire/internal/hub"
@@ -61,8 +60,8 @@ type RedriveResult struct {
 
 func (s *Server) redrive(c *fiber.Ctx) error {
 	var in RedriveRequest
-	if err := json.Unmarshal(c.BodyRaw(), &in, json.RejectUnknownMembers(true)); err != nil {
-		return fmt.Errorf("body is not {\"destination\", \"ids\"}: %w: %w", err, hub.ErrInvalid)
+	if err := decodeBody(c, &in); err != nil {
+		return fmt.Errorf("body is not {\"destination\", \"ids\"}: %w", err)
 	}
 	if in.Destination == "" && len(in.IDs) == 0 {
 		return fmt.Errorf("say which: destination or ids: %w", hub.ErrInvalid)

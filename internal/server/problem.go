@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -73,6 +74,21 @@ func statusText(status int) string {
 		return e.Message
 	}
 	return "error"
+}
+
+// apiBody is the largest body an API request may have, in bytes.
+const apiBody = 256 << 10
+
+// decodeBody reads the request's JSON into v, which must name all its members. The error wraps hub.ErrInvalid or is an answer.
+func decodeBody(c *fiber.Ctx, v any) error {
+	body, err := readBody(c.Request(), apiBody)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v, json.RejectUnknownMembers(true)); err != nil {
+		return fmt.Errorf("%w: %w", err, hub.ErrInvalid)
+	}
+	return nil
 }
 
 // send answers with v as JSON.

@@ -3,11 +3,16 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
 	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -24,6 +29,7 @@ var errPublishTimeout = errors.New("the log did not take it in " + publishTimeou
 type endpoint struct {
 	Connected
 	counters
+	secrets []string // headers in which the vendor sends a token, whatever they are called
 }
 
 // receive takes one webhook: find its connection, copy it, verify it, make it durable, answer. The vendor hears 2xx only
@@ -37,33 +43,42 @@ func (s *Server) receive(c *fiber.Ctx) error {
 		return fiber.NewError(fiber.StatusNotFound, "no connection receives here")
 	}
 	request := c.Request()
+	declared := max(request.Header.ContentLength(), 0)
 	contentType := string(request.Header.ContentType())
 	if err := e.Receiver.Accepts(c.Method(), contentType); err != nil {
 		if errors.Is(err, connector.ErrMethod) {
-			return s.reject(c, e, began, hub.RejectedMethod, fiber.StatusMethodNotAllowed, err)
+			return s.reject(c, e, began, hub.RejectedMethod, fiber.StatusMethodNotAllowed, declared, err)
 		}
-		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, err)
+		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, declared, err)
 	}
 	if encoding := string(request.Header.ContentEncoding()); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType,
+		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, declared,
 			errors.New("compressed bodies are not taken"))
 	}
+	body, err := readBody(request, s.opts.BodyLimit)
+	if errors.Is(err, fiber.ErrRequestEntityTooLarge) {
+		return s.reject(c, e, began, hub.RejectedTooLarge, fiber.StatusRequestEntityTooLarge, max(declared, len(body)),
+			errors.New("the body is larger than "+strconv.Itoa(s.opts.BodyLimit)+" bytes"))
+	}
+	if err != nil {
+		return err
+	}
 
-	w := s.webhook(c, setup.publicURL, e, began)
+	w := s.webhook(c, setup.publicURL, e, began, body)
 	answer, err := e.Receiver.Handshake(w, e.Connection, began)
 	if err != nil {
-		return s.refuse(c, e, began, err)
+		return s.refuse(c, e, began, len(body), err)
 	}
 	if answer != nil {
 		e.outcome[outcomeHandshake].Inc()
 		return respond(c, *answer)
 	}
 	if err := e.Receiver.Verify(w, e.Connection, began); err != nil {
-		return s.refuse(c, e, began, err)
+		return s.refuse(c, e, began, len(body), err)
 	}
 	w.ID = e.Receiver.WebhookID(w)
 	said := e.Receiver.Answer(w)
-	w.Headers = withoutCredentials(w.Headers)
+	w.Headers = withoutCredentials(w.Headers, e.secrets)
 
 	ctx, cancel := context.WithTimeoutCause(context.Background(), publishTimeout, errPublishTimeout)
 	defer cancel()
@@ -80,8 +95,8 @@ func (s *Server) receive(c *fiber.Ctx) error {
 	return respond(c, said)
 }
 
-// webhook copies the request: Fiber and fasthttp use their buffers again once the handler has returned.
-func (s *Server) webhook(c *fiber.Ctx, publicURL string, e *endpoint, at time.Time) *hub.Webhook {
+// webhook copies the request: Fiber and fasthttp use their buffers again once the handler has returned. body is ours already.
+func (s *Server) webhook(c *fiber.Ctx, publicURL string, e *endpoint, at time.Time, body []byte) *hub.Webhook {
 	request := c.Request()
 	uri := string(request.RequestURI())
 	if !strings.HasPrefix(uri, "/") { // absolute form, as proxies may send it
@@ -93,9 +108,67 @@ func (s *Server) webhook(c *fiber.Ctx, publicURL string, e *endpoint, at time.Ti
 		Method:     string(request.Header.Method()),
 		URL:        publicURL + uri,
 		Headers:    headers(c),
-		Body:       append([]byte(nil), request.Body()...),
+		Body:       body,
 		Activation: e.Activation,
 	}
+}
+
+// firstRead is how much memory a body gets before anything of it has arrived.
+const firstRead = 16 << 10
+
+// readBody reads the body into memory of its own, as it arrives: a length that is declared and never sent costs nothing. It fails
+// with fiber.ErrRequestEntityTooLarge beyond limit bytes, and with what Fiber answers where the body does not come.
+func readBody(request *fasthttp.Request, limit int) ([]byte, error) {
+	declared := request.Header.ContentLength()
+	if declared > limit {
+		return nil, fiber.ErrRequestEntityTooLarge
+	}
+	stream := request.BodyStream()
+	if stream == nil { // only where no server read the request
+		return append([]byte(nil), request.Body()...), nil
+	}
+	size := firstRead
+	if declared >= 0 {
+		size = min(declared, size)
+	}
+	body := make([]byte, 0, size)
+	for {
+		if len(body) == cap(body) {
+			grown := max(firstRead, 2*len(body))
+			if declared >= 0 {
+				grown = min(grown, declared)
+			}
+			body = slices.Grow(body, min(grown, limit+1)-len(body))
+		}
+		n, err := stream.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		var network net.Error
+		switch {
+		case len(body) > limit:
+			return body, fiber.ErrRequestEntityTooLarge
+		case errors.Is(err, io.EOF) && len(body) >= declared:
+			return body, nil
+		case errors.As(err, &network) && network.Timeout():
+			return body, fiber.ErrRequestTimeout
+		case err != nil:
+			return body, fiber.NewError(fiber.StatusBadRequest, "the body is cut short or its framing is wrong")
+		}
+	}
+}
+
+// How much of a refused body is read and thrown away before the answer, in bytes, and for how long.
+const (
+	lingering   = 8 << 20
+	lingerLimit = 2 * time.Second
+)
+
+// linger lets a sender finish what it is sending: a connection closed on unread bytes is reset, and the sender never sees the answer.
+func linger(c *fasthttp.RequestCtx) {
+	stream := c.Request.BodyStream()
+	if stream == nil || c.Request.Header.ContentLength() > lingering || c.SetReadDeadline(time.Now().Add(lingerLimit)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, stream, lingering) // what comes after that is cut off
 }
 
 // headers copies all header lines into one string and slices it: two allocations instead of two per line.
@@ -120,10 +193,10 @@ func headers(c *fiber.Ctx) []hub.Header {
 }
 
 // withoutCredentials leaves out what let the sender in, so that it is not stored.
-func withoutCredentials(headers []hub.Header) []hub.Header {
+func withoutCredentials(headers []hub.Header, secrets []string) []hub.Header {
 	kept := headers[:0]
 	for _, h := range headers {
-		if !credential(h.Name) {
+		if !credential(h.Name) && !named(secrets, h.Name) {
 			kept = append(kept, h)
 		}
 	}
@@ -131,31 +204,31 @@ func withoutCredentials(headers []hub.Header) []hub.Header {
 }
 
 // refuse answers a webhook that is not genuine, or that the verifier cannot read.
-func (s *Server) refuse(c *fiber.Ctx, e *endpoint, at time.Time, err error) error {
+func (s *Server) refuse(c *fiber.Ctx, e *endpoint, at time.Time, size int, err error) error {
 	switch {
 	case errors.Is(err, hub.ErrStale):
-		return s.reject(c, e, at, hub.RejectedStale, fiber.StatusUnauthorized, err)
+		return s.reject(c, e, at, hub.RejectedStale, fiber.StatusUnauthorized, size, err)
 	case errors.Is(err, hub.ErrUnauthenticated):
-		return s.reject(c, e, at, hub.RejectedSignature, fiber.StatusUnauthorized, err)
+		return s.reject(c, e, at, hub.RejectedSignature, fiber.StatusUnauthorized, size, err)
 	case errors.Is(err, connector.ErrContentType):
-		return s.reject(c, e, at, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, err)
+		return s.reject(c, e, at, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, size, err)
 	default:
-		return s.reject(c, e, at, hub.RejectedUnparsable, fiber.StatusBadRequest, err)
+		return s.reject(c, e, at, hub.RejectedUnparsable, fiber.StatusBadRequest, size, err)
 	}
 }
 
 // reject counts a request, keeps it in the log of refusals, and answers. The sender learns the kind of refusal and not its
-// detail, which is for the operator: a forger should not be told what to try next.
-func (s *Server) reject(c *fiber.Ctx, e *endpoint, at time.Time, reason string, status int, err error) error {
+// detail, which is for the operator: a forger should not be told what to try next. size is the body's, as declared or read.
+func (s *Server) reject(c *fiber.Ctx, e *endpoint, at time.Time, reason string, status, size int, err error) error {
 	e.outcome[reason].Inc()
 	s.rejected.add(hub.Rejected{
 		Connection: e.Connection.Name, At: at, Reason: reason, Detail: shorten(err.Error(), 300),
-		Headers: mask(headers(c)), Size: len(c.Request().Body()),
+		Headers: mask(headers(c), e.secrets), Size: size,
 	})
 	detail := map[string]string{
 		hub.RejectedSignature: "the signature or token is missing or wrong", hub.RejectedStale: "the signature is too old",
 		hub.RejectedMethod: "this method is not taken here", hub.RejectedContentType: "this content type or encoding is not taken here",
-		hub.RejectedUnparsable: "the body cannot be read",
+		hub.RejectedUnparsable: "the body cannot be read", hub.RejectedTooLarge: "the body is too large",
 	}[reason]
 	return fiber.NewError(status, detail)
 }
@@ -189,21 +262,6 @@ func respond(c *fiber.Ctx, a connector.Answer) error {
 		status = fiber.StatusOK
 	}
 	return c.Status(status).Send(a.Body)
-}
-
-// tooLarge keeps requests whose body is over the limit in the log of refusals; fasthttp has stopped reading them.
-func (s *Server) tooLarge(c *fiber.Ctx) {
-	name, ok := strings.CutPrefix(c.Path(), hooks)
-	e := s.setup.Load().endpoints[name]
-	if !ok || e == nil {
-		return
-	}
-	e.outcome[hub.RejectedTooLarge].Inc()
-	size := max(c.Request().Header.ContentLength(), 0)
-	s.rejected.add(hub.Rejected{
-		Connection: e.Connection.Name, At: s.opts.Now(), Reason: hub.RejectedTooLarge, Headers: mask(headers(c)), Size: size,
-		Detail: "the body is larger than " + strconv.Itoa(s.opts.BodyLimit) + " bytes",
-	})
 }
 
 func shorten(s string, limit int) string {

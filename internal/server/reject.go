@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -103,7 +104,7 @@ const masked = "[masked]"
 var (
 	credentialParts = [][]byte{
 		[]byte("authorization"), []byte("cookie"), []byte("token"), []byte("secret"), []byte("password"), []byte("api-key"), []byte("apikey"),
-		[]byte("access-key"),
+		[]byte("access-key"), []byte("hub-key"),
 	}
 	signatureParts = [][]byte{[]byte("signature"), []byte("hmac")}
 )
@@ -134,11 +135,16 @@ func holds(name string, parts [][]byte) bool {
 	return false
 }
 
-// mask returns headers that can be shown.
-func mask(headers []hub.Header) []hub.Header {
+// named reports whether name is one of names.
+func named(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+}
+
+// mask returns headers that can be shown. secrets names headers that hold a token, beside those whose name says so.
+func mask(headers []hub.Header, secrets []string) []hub.Header {
 	out := make([]hub.Header, len(headers))
 	for i, h := range headers {
-		if sensitive(h.Name) {
+		if sensitive(h.Name) || named(secrets, h.Name) {
 			h.Value = masked
 		}
 		out[i] = h
@@ -149,7 +155,7 @@ func mask(headers []hub.Header) []hub.Header {
 // shown returns masked headers as one object; lines of one name are joined as HTTP has it.
 func shown(headers []hub.Header) map[string]string {
 	out := make(map[string]string, len(headers))
-	for _, h := range mask(headers) {
+	for _, h := range mask(headers, nil) {
 		if before, twice := out[h.Name]; twice {
 			h.Value = before + ", " + h.Value
 		}

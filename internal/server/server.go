@@ -99,7 +99,11 @@ func New(opts Options) *Server {
 func (s *Server) Use(next Setup) {
 	in := &setup{Setup: next, publicURL: next.PublicURL, endpoints: make(map[string]*endpoint, len(next.Connections))}
 	for _, c := range next.Connections {
-		in.endpoints[c.Connection.Name] = &endpoint{c, s.metrics.of(c.Connection.Name)}
+		e := &endpoint{Connected: c, counters: s.metrics.of(c.Connection.Name)}
+		if r, ok := c.Receiver.(interface{ TokenHeaders() []string }); ok {
+			e.secrets = r.TokenHeaders()
+		}
+		in.endpoints[c.Connection.Name] = e
 	}
 	s.setup.Store(in)
 }
@@ -109,12 +113,11 @@ func (s *Server) fiber() *fiber.App {
 		BodyLimit: s.opts.BodyLimit, ReadBufferSize: headerLimit, Concurrency: s.opts.Connections,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		// Copies of parameters and headers instead of views of buffers that the next request overwrites. receive goes past it to
-		// fasthttp and copies once, itself.
-		Immutable: true, DisablePreParseMultipartForm: true, DisableStartupMessage: true, StrictRouting: true, CaseSensitive: true,
+		// fasthttp and copies once, itself. Bodies are streams, so that routes read them with readBody, which spends memory on what has
+		// arrived; fasthttp itself would allocate whatever length is declared, for each of thousands of connections.
+		Immutable: true, StreamRequestBody: true, DisablePreParseMultipartForm: true, DisableStartupMessage: true, StrictRouting: true, CaseSensitive: true,
 		ErrorHandler: func(c *fiber.Ctx, err error) error {
-			if errors.Is(err, fiber.ErrRequestEntityTooLarge) {
-				s.tooLarge(c)
-			}
+			linger(c.Context())
 			return s.sendProblem(c, err)
 		},
 	})
