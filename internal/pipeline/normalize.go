@@ -23,8 +23,11 @@ func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) 
 		dead       []hub.DeadLetter
 	)
 	die := func(row *hub.WebhookRecord) {
-		dead = append(dead, p.deadWebhook(row))
+		letter := p.deadWebhook(row)
 		p.Log.Warn("webhook not mapped", "webhook_id", row.ID, "connection", row.Connection, "reason", row.Reason)
+		if !slices.ContainsFunc(dead, func(d hub.DeadLetter) bool { return d.ID == letter.ID }) { // a redelivery beside the first
+			dead = append(dead, letter)
+		}
 	}
 	for i := range webhooks {
 		w := &webhooks[i]
@@ -43,13 +46,9 @@ func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) 
 	err := p.publishEvents(ctx, events)
 	if errors.Is(err, hub.ErrInvalid) {
 		// An event that got past the mapping cannot be written: whoever made it must not hold up the rest of the frame for ever.
-		if err = p.publishApart(ctx, events, rows, die); err == nil {
-			hydrations = slices.DeleteFunc(hydrations, func(h hub.HydrationRecord) bool {
-				return slices.ContainsFunc(rows, func(r hub.WebhookRecord) bool {
-					return r.ID == h.WebhookID && len(r.EventIDs) == 0 && r.State == hub.WebhookDead
-				})
-			})
-		}
+		var killed []string
+		killed, err = p.publishApart(ctx, events, rows, die)
+		hydrations = slices.DeleteFunc(hydrations, func(h hub.HydrationRecord) bool { return slices.Contains(killed, h.WebhookID) })
 	}
 	if err != nil {
 		return err
@@ -81,8 +80,9 @@ func (p *Pipeline) publishEvents(ctx context.Context, events []hub.Event) error 
 	return nil
 }
 
-// publishApart publishes each webhook's events by themselves. The row of a webhook with an event that cannot be written dies.
-func (p *Pipeline) publishApart(ctx context.Context, events []hub.Event, rows []hub.WebhookRecord, die func(*hub.WebhookRecord)) error {
+// publishApart publishes each webhook's events by themselves. The rows of webhooks with an event that cannot be written die; it
+// returns their ids.
+func (p *Pipeline) publishApart(ctx context.Context, events []hub.Event, rows []hub.WebhookRecord, die func(*hub.WebhookRecord)) (killed []string, err error) {
 	for i := range rows {
 		row := &rows[i]
 		var own []hub.Event
@@ -94,12 +94,13 @@ func (p *Pipeline) publishApart(ctx context.Context, events []hub.Event, rows []
 		switch err := p.publishEvents(ctx, own); {
 		case errors.Is(err, hub.ErrInvalid):
 			row.State, row.Reason, row.EventIDs, row.Kinds = hub.WebhookDead, err.Error(), nil, nil
+			killed = append(killed, row.ID)
 			die(row)
 		case err != nil:
-			return err
+			return killed, err
 		}
 	}
-	return nil
+	return killed, nil
 }
 
 // normalizeOne maps one webhook. A panic in a mapping is a mapping that failed.
