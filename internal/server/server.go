@@ -176,7 +176,9 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error {
 			<-ctx.Done()
 			s.draining.Store(true)
-			if err := app.ShutdownWithTimeout(drainTimeout); err != nil {
+			err := app.ShutdownWithTimeout(drainTimeout)
+			_ = socket.Close() // where serving was about to begin, Shutdown did not know of it yet
+			if err != nil {
 				return fmt.Errorf("requests were still under way after %s: %w", drainTimeout, err)
 			}
 			return nil
