@@ -498,3 +498,12 @@ func (r *running) raw(t testing.TB, text string) (string, error) {
 	}
 	return line, err
 }
+
+func decoded[T any](t testing.TB, text string) T {
+	t.Helper()
+	var to T
+	if err := json.Unmarshal([]byte(text), &to); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return to
+}

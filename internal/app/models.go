@@ -148,7 +148,14 @@ func Compile(cfg *config.Config, connectors *connector.Set) ([]*lifecycle.Model,
 		return nil, nil, err
 	}
 	models, reactions, err := def.compile(connectorNames(cfg, connectors))
-	return models, reactions, errors.Join(err, checkWrites(cfg, models))
+	return models, reactions, errors.Join(err, def.checkNames(cfg, models))
+}
+
+// connectors returns the manifests in force.
+func (a *App) connectors() *connector.Set {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.set
 }
 
 // connectorNames tells what each configured connection can do.
@@ -193,7 +200,7 @@ func (d definition) compile(can map[string]func(action string) bool) ([]*lifecyc
 	var reactions []*lifecycle.Reaction
 	if len(problems) == 0 {
 		for _, file := range d.Reactions {
-			list, err := lifecycle.CompileReactions(file.File, []byte(file.Text), lifecycle.ReactionEnv{Kinds: kinds, Models: byName, Connections: can})
+			list, err := lifecycle.CompileReactions(file.File, []byte(file.Text), lifecycle.ReactionEnv{Kinds: kinds, Models: byName, Connections: can, Fields: d.fields()})
 			if err != nil {
 				problems = append(problems, err)
 			}
@@ -253,8 +260,8 @@ func (a *App) draft(ctx context.Context) (hub.ModelSet, error) {
 	if err != nil {
 		return hub.ModelSet{}, err
 	}
-	models, _, err := def.compile(connectorNames(cfg, a.set))
-	if err = errors.Join(err, checkWrites(cfg, models)); err != nil {
+	models, _, err := def.compile(connectorNames(cfg, a.connectors()))
+	if err = errors.Join(err, def.checkNames(cfg, models)); err != nil {
 		return hub.ModelSet{}, err
 	}
 	hash, text, err := def.hash()
@@ -274,7 +281,7 @@ func (a *App) activate(set hub.ModelSet) error {
 	if err := json.Unmarshal(set.Definition, &def); err != nil {
 		return fmt.Errorf("model set %d: %w", set.Number, err)
 	}
-	models, reactions, err := def.compile(connectorNames(a.current(), a.set))
+	models, reactions, err := def.compile(connectorNames(a.current(), a.connectors()))
 	if err != nil {
 		return fmt.Errorf("the published model set %d does not compile here: %w", set.Number, err)
 	}
@@ -362,14 +369,37 @@ func (a *App) Publish(ctx context.Context) (hub.ModelSet, error) {
 	return active, a.activate(active)
 }
 
+// names returns the models' names, of those that do not compile too: their mistakes are told already.
+func (d definition) names() []string {
+	var names []string
+	for _, m := range d.Models {
+		if name, _ := lifecycle.Outline([]byte(m.Text)); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// checkNames finds what the configuration says of models, their stages and connections that does not exist.
+func (d definition) checkNames(cfg *config.Config, models []*lifecycle.Model) error {
+	names := d.names()
+	problems := []error{checkWrites(cfg, models, names)}
+	for i, s := range cfg.Subscriptions {
+		for j, name := range s.Models {
+			if !slices.Contains(names, name) {
+				problems = append(problems, cfg.Problem(fmt.Sprintf("subscriptions[%d].models[%d]", i, j), fmt.Sprintf("no model %q is in use", name), config.Nearest(name, names)))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
 // checkWrites finds stages without a value, fields written by two models, and names that do not exist.
-func checkWrites(cfg *config.Config, models []*lifecycle.Model) error {
+func checkWrites(cfg *config.Config, models []*lifecycle.Model, names []string) error {
 	var problems []error
 	byName := map[string]*lifecycle.Model{}
-	var names []string
 	for _, m := range models {
 		byName[m.Name] = m
-		names = append(names, m.Name)
 	}
 	taken := map[string]string{}
 	for _, w := range cfg.Write {
@@ -383,6 +413,9 @@ func checkWrites(cfg *config.Config, models []*lifecycle.Model) error {
 		}
 		model := byName[w.Model]
 		if model == nil {
+			if slices.Contains(names, w.Model) {
+				continue
+			}
 			problems = append(problems, cfg.Problem(w.Path+".model", fmt.Sprintf("no model %q is in use", w.Model), config.Nearest(w.Model, names)))
 			continue
 		}

@@ -27,6 +27,9 @@ func (p *Pipeline) Horizon(ctx context.Context) error {
 // The order matters: a record moves from WEBHOOKS to a hydration row to EVENTS to SQL. Each place is read before the
 // next, so that a record on its way is seen at least once; the streams are asked twice, around the hydration rows.
 func (p *Pipeline) ComputeHorizon(ctx context.Context) error {
+	if err := p.saveGaps(ctx); err != nil {
+		return fmt.Errorf("gaps that are open: %w", err)
+	}
 	mine, err := p.onDuty(ctx)
 	if err != nil {
 		return fmt.Errorf("lease: %w", err)
@@ -89,15 +92,31 @@ func (p *Pipeline) ComputeHorizon(ctx context.Context) error {
 }
 
 // OpenGaps records that webhooks may have been missed since start, at every connection. What is down does not make customers
-// silent: their wake-ups wait until Settle has passed and the vendors' retries have come in.
+// silent: their wake-ups wait until Settle has passed and the vendors' retries have come in. A gap that cannot be stored, because
+// what made it has stopped the database too, is remembered, and this process computes no horizon before it is stored.
 func (p *Pipeline) OpenGaps(ctx context.Context, start time.Time, connections ...string) error {
 	if len(connections) == 0 {
 		connections = p.Connections.Names()
 	}
+	p.gapsMu.Lock()
 	for _, name := range connections {
+		if at, ok := p.gaps[name]; !ok || start.Before(at) {
+			p.gaps[name] = start
+		}
+	}
+	p.gapsMu.Unlock()
+	return p.saveGaps(ctx)
+}
+
+// saveGaps stores the gaps that are remembered.
+func (p *Pipeline) saveGaps(ctx context.Context) error {
+	p.gapsMu.Lock()
+	defer p.gapsMu.Unlock()
+	for name, start := range p.gaps {
 		if err := p.Store.OpenGap(ctx, name, p.Clock.At(start)); err != nil {
 			return fmt.Errorf("open gap of %s: %w", name, err)
 		}
+		delete(p.gaps, name)
 		p.Log.Warn("intake gap opened: wake-ups wait until it is settled", "connection", name, "since", start, "settle", p.Settle.String())
 	}
 	return nil

@@ -106,6 +106,9 @@ type Pipeline struct {
 	duty               sync.Mutex
 	dutyAsk, dutyUntil time.Time // when to ask for the lease again; how long it is held
 
+	gapsMu sync.Mutex
+	gaps   map[string]time.Time // intake gaps that are not stored yet: connection → start, in wire time
+
 	mu       sync.Mutex
 	failures map[frameKey]int // how often a frame failed in a row
 }
@@ -124,7 +127,7 @@ func New(c Config) *Pipeline {
 	if c.Settle == 0 {
 		c.Settle = 15 * time.Minute
 	}
-	return &Pipeline{Config: c, metrics: newMetrics(c.Registerer), failures: map[frameKey]int{}}
+	return &Pipeline{Config: c, metrics: newMetrics(c.Registerer), failures: map[frameKey]int{}, gaps: map[string]time.Time{}}
 }
 
 // Use makes program the one that decides from now on.
