@@ -164,6 +164,8 @@ type Task struct {
 	Lookup bool
 	// Previous is the value last written; "" for never.
 	Previous string
+	// Tried are values that attempts of unknown outcome may have left in Previous's place: they count as ours.
+	Tried []string
 	// Mode of a field write: always (default), if_empty, if_ours, never.
 	Mode string
 	// Business is business now, from which due dates are counted.

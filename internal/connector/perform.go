@@ -119,7 +119,7 @@ func (p *performance) mayWrite(ctx context.Context) *hub.Result {
 	p.env.Present = present
 	values := map[string]string{p.env.Field: present}
 	if present == p.env.Value {
-		if p.in.Lookup || p.in.Previous != "" {
+		if p.in.Lookup || p.in.Previous != "" || slices.Contains(p.in.Tried, present) {
 			// The uncertain attempt did arrive, or somebody put back what we had written.
 			return &hub.Result{Outcome: hub.Delivered, Status: p.last.Status, Values: values}
 		}
@@ -130,7 +130,7 @@ func (p *performance) mayWrite(ctx context.Context) *hub.Result {
 		return nil
 	case p.in.Mode == "if_empty":
 		return &hub.Result{Outcome: hub.Skipped, Status: p.last.Status, Error: "the field is not empty", Values: values}
-	case present == p.in.Previous, p.in.Previous == "" && slices.Contains(p.act.defaults, present):
+	case present == p.in.Previous, slices.Contains(p.in.Tried, present), p.in.Previous == "" && slices.Contains(p.act.defaults, present):
 		return nil
 	default:
 		return &hub.Result{Outcome: hub.Skipped, Status: p.last.Status, Error: "the field holds a value that is not ours", Values: values}

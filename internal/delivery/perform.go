@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,9 +41,18 @@ func (d *Dispatcher) perform(ctx context.Context, dest *destination, c *hub.Clai
 	}
 	task.Business = d.config.Business()
 
-	send := hub.Send{DeliveryID: c.ID, Claim: c.Claim, SentAt: now}
-	for _, change := range con.Writes(task, conn) {
-		send.Writes = append(send.Writes, hub.Written{Connection: conn.Name, FieldChange: change, SentAt: now})
+	send := hub.Send{DeliveryID: c.ID, Claim: c.Claim, SentAt: now, Slot: c.Slot}
+	if c.Desired != nil {
+		send.Value = c.Desired.Value
+	}
+	passes := passesOf(task, c.Desired)
+	for _, pass := range passes {
+		for _, change := range con.Writes(pass, conn) {
+			written := hub.Written{Connection: conn.Name, FieldChange: change, SentAt: now}
+			if !slices.Contains(send.Writes, written) {
+				send.Writes = append(send.Writes, written)
+			}
+		}
 	}
 	if err := d.config.Store.Sending(ctx, []hub.Send{send}); err != nil {
 		d.log.Error("sending cannot be recorded, so nothing is sent", "delivery_id", c.ID, "destination", c.Destination, "error", err.Error())
@@ -52,7 +62,16 @@ func (d *Dispatcher) perform(ctx context.Context, dest *destination, c *hub.Clai
 		return handBack(c, now.Add(storeRest))
 	}
 	trace := &trace{call: d.config.Call(conn, con)}
-	result := con.Perform(ctx, trace.do, conn, task)
+	var result hub.Result
+	for _, pass := range passes {
+		before := result
+		if result = con.Perform(ctx, trace.do, conn, pass); result.Outcome == hub.Skipped && before.Outcome == hub.Delivered {
+			result = before
+		}
+		if result.Outcome != hub.Delivered && result.Outcome != hub.Skipped {
+			break
+		}
+	}
 	return d.judge(dest, c, task, con, trace, result)
 }
 
@@ -69,7 +88,7 @@ func taskOf(c *hub.Claimed) (connector.Task, *hub.Result) {
 		return task, &hub.Result{Outcome: hub.Skipped, Error: "nothing is wanted there any more"}
 	case want.Mode == "never":
 		return task, &hub.Result{Outcome: hub.Skipped, Error: "the field is not ours to write (mode never)"}
-	case want.WrittenGeneration > 0 && want.Written == want.Value && c.Attempts == 0 && !c.Uncertain:
+	case want.WrittenGeneration > 0 && want.Written == want.Value && c.Attempts == 0 && !c.Uncertain && len(want.Tried) == 0:
 		// An earlier attempt, finished or not, may have left another value there: then it is written again.
 		return task, &hub.Result{Outcome: hub.Skipped, Error: "written already"}
 	}
@@ -85,8 +104,26 @@ func taskOf(c *hub.Claimed) (connector.Task, *hub.Result) {
 	if want.Action != "" {
 		task.Action.Name = want.Action
 	}
-	task.Action.Params, task.Previous, task.Mode = params, want.Written, want.Mode
+	task.Action.Params, task.Previous, task.Tried, task.Mode = params, want.Written, want.Tried, want.Mode
 	return task, nil
+}
+
+// passesOf returns the task once for each value it takes the place of. A field has one value, but a tag that an attempt of unknown
+// outcome added lies beside the others until it is removed.
+func passesOf(task connector.Task, want *hub.Desired) []connector.Task {
+	passes := []connector.Task{task}
+	if want == nil || !strings.HasPrefix(want.Field, tagField) {
+		return passes
+	}
+	for _, value := range want.Tried {
+		if value == want.Value || value == want.Written {
+			continue
+		}
+		pass := task
+		pass.Previous = value
+		passes = append(passes, pass)
+	}
+	return passes
 }
 
 // trace watches the requests of one attempt, because what may have reached the vendor decides what is safe to do next, whatever

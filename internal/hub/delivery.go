@@ -78,7 +78,9 @@ type Desired struct {
 	// Written is the value last written by us at WrittenGeneration; "" and 0 when never.
 	Written           string
 	WrittenGeneration int64
-	UpdatedAt         time.Time
+	// Tried are other values sent since, by attempts that were not seen to end: any of them may be there too.
+	Tried     []string
+	UpdatedAt time.Time
 }
 
 // Outbox kinds.
@@ -155,6 +157,8 @@ type Send struct {
 	Claim      int64
 	SentAt     time.Time
 	Writes     []Written
+	// Slot is the row of desired state whose Value is about to be written; "" for deliveries without one.
+	Slot, Value string
 }
 
 // Finished is an attempt's end.

@@ -107,13 +107,19 @@ func activeVersion(ctx context.Context, q querier) (int64, error) {
 	return n, err
 }
 
-const desiredColumns = "slot, destination, customer_id, field, action, mode, value, generation, written, written_generation, updated_at"
+const (
+	desiredSaved   = "slot, destination, customer_id, field, action, mode, value, generation, written, written_generation, updated_at"
+	desiredColumns = desiredSaved + ", tried"
+)
 
 func scanDesired(scan func(...any) error) (d hub.Desired, err error) {
 	var updated int64
-	err = scan(&d.Slot, &d.Destination, &d.CustomerID, &d.Field, &d.Action, &d.Mode, &d.Value, &d.Generation, &d.Written, &d.WrittenGeneration, &updated)
-	d.UpdatedAt = at(updated)
-	return d, err
+	var tried string
+	if err := scan(&d.Slot, &d.Destination, &d.CustomerID, &d.Field, &d.Action, &d.Mode, &d.Value, &d.Generation, &d.Written, &d.WrittenGeneration, &updated, &tried); err != nil {
+		return d, err
+	}
+	d.UpdatedAt, d.Tried = at(updated), decodeTexts(tried)
+	return d, nil
 }
 
 // saveRare writes what few transactions have: pins, merges, desired state, dead letters.
@@ -134,8 +140,8 @@ func saveRare(ctx context.Context, q querier, c *hub.Changes, now time.Time) err
 			d := &c.Desired[i]
 			lists[i] = []any{d.Slot, d.Destination, d.CustomerID, d.Field, d.Action, d.Mode, d.Value, d.Generation, d.Written, d.WrittenGeneration, micros(d.UpdatedAt)}
 		}
-		// Written belongs to Finish: an older one never replaces a newer.
-		if _, err := q.many(ctx, "INSERT INTO desired ("+desiredColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		// Tried belongs to Sending and Finish, and so does Written: an older one never replaces a newer.
+		if _, err := q.many(ctx, "INSERT INTO desired ("+desiredSaved+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 			ON CONFLICT (slot) DO UPDATE SET action = excluded.action, mode = excluded.mode, value = excluded.value, generation = excluded.generation,
 			written = CASE WHEN excluded.written_generation >= desired.written_generation THEN excluded.written ELSE desired.written END,
 			written_generation = CASE WHEN excluded.written_generation >= desired.written_generation THEN excluded.written_generation ELSE desired.written_generation END,

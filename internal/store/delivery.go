@@ -233,12 +233,15 @@ func (s *Store) Release(ctx context.Context, now time.Time) error {
 	})
 }
 
-// Sending journals what is about to be written, in the transaction that sets sent_at. It wraps hub.ErrConflict and writes nothing
+// Sending journals what is about to be written, in the transaction that sets sent_at, and adds it to what a slot's row has Tried. It wraps hub.ErrConflict and writes nothing
 // where one of the claims is not the newest any more: somebody else sends that.
 func (s *Store) Sending(ctx context.Context, sends []hub.Send) error {
 	err := s.write(ctx, func(ctx context.Context, q querier) error {
 		var updates, entries [][]any
 		oldest := s.now().Add(-echoLife)
+		if err := trying(ctx, q, sends); err != nil {
+			return err
+		}
 		for i := range sends {
 			f := &sends[i]
 			updates = append(updates, []any{micros(f.SentAt), f.DeliveryID, f.Claim})
@@ -268,6 +271,38 @@ func (s *Store) Sending(ctx context.Context, sends []hub.Send) error {
 	if errors.Is(err, errStaleClaim) {
 		return fmt.Errorf("%w: %w", err, hub.ErrConflict)
 	}
+	return err
+}
+
+// trying notes in the slots' rows which values are about to be sent.
+func trying(ctx context.Context, q querier, sends []hub.Send) error {
+	values := map[string]string{}
+	var slots []string
+	for i := range sends {
+		if sends[i].Slot != "" {
+			slots, values[sends[i].Slot] = append(slots, sends[i].Slot), sends[i].Value
+		}
+	}
+	if len(slots) == 0 {
+		return nil
+	}
+	rows, err := desiredBySlot(ctx, q, slots, q.locking())
+	if err != nil {
+		return err
+	}
+	var updates [][]any
+	for _, slot := range slots {
+		row, value := rows[slot], values[slot]
+		if row.Slot == "" || slices.Contains(row.Tried, value) || row.WrittenGeneration > 0 && row.Written == value && len(row.Tried) == 0 {
+			continue
+		}
+		text, err := encodeTexts(append(row.Tried, value))
+		if err != nil {
+			return err
+		}
+		updates = append(updates, []any{text, slot})
+	}
+	_, err = q.many(ctx, "UPDATE desired SET tried = $1 WHERE slot = $2", updates)
 	return err
 }
 
@@ -390,7 +425,7 @@ func (s *Store) finishSlot(ctx context.Context, q querier, d *hub.Delivery, f *h
 		return nil // the slot was merged away, or the value was never read
 	}
 	if f.State == hub.DeliveryDelivered && f.Generation > row.WrittenGeneration {
-		if _, err := q.exec(ctx, "UPDATE desired SET written = $1, written_generation = $2 WHERE slot = $3", f.Written, f.Generation, d.Slot); err != nil {
+		if _, err := q.exec(ctx, "UPDATE desired SET written = $1, written_generation = $2, tried = '' WHERE slot = $3", f.Written, f.Generation, d.Slot); err != nil {
 			return err
 		}
 	}
