@@ -68,6 +68,19 @@ func (k *backlog) applied(p int, seq uint64) {
 	k.floors[p] = max(k.floors[p], seq)
 }
 
+// behind returns the sequences of the frames of a partition that are known to wait after seq, in order.
+func (k *backlog) behind(p int, seq uint64) []uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []uint64
+	for _, f := range k.streams[streamEvents].frames {
+		if f.partition == p && f.seq > seq {
+			out = append(out, f.seq)
+		}
+	}
+	return out
+}
+
 // reached waits until the follower of stream has seen all that exists up to seq.
 func (k *backlog) reached(ctx context.Context, stream string, seq uint64) error {
 	patience := time.NewTimer(followerPatience)

@@ -88,6 +88,8 @@ type Bus struct {
 	onEvents   func(context.Context, hub.EventFrame) error
 	first      map[string]*sync.Once // per stream: the first delivery is logged
 
+	handles sync.Map // of streams, by name
+
 	health  health
 	backlog backlog
 }

@@ -20,6 +20,22 @@ type ahead struct {
 	mu      sync.Mutex
 	seqs    []uint64
 	changed chan struct{} // closed when seqs shrinks; nil while nobody waits
+	// joined is the last frame that was applied together with an earlier one, since the consumer was looked up: when it
+	// comes itself it need not be read.
+	joined uint64
+}
+
+// together notes that everything through seq has been applied; 0 forgets it, for a consumer that may begin again further back.
+func (a *ahead) together(seq uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.joined = seq
+}
+
+func (a *ahead) wasJoined(seq uint64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return seq <= a.joined
 }
 
 func (a *ahead) published(seq uint64) {

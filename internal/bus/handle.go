@@ -229,6 +229,10 @@ func (b *Bus) handleEvents(m *message.Message) error {
 	if err != nil {
 		return err
 	}
+	if b.ahead[p].wasJoined(seq) { // together with an earlier one
+		m.Metadata[metaRead] = "1"
+		return nil
+	}
 	header, err := readFrameHeader(metadataHeader(m))
 	if err != nil {
 		return err
@@ -244,13 +248,51 @@ func (b *Bus) handleEvents(m *message.Message) error {
 	m.Metadata[metaRead] = "1"
 	ctx, cancel := graceful(m.Context())
 	defer cancel()
-	frame := hub.EventFrame{Incarnation: b.Incarnation(), Partition: p, Seq: seq, Oldest: header.oldest, Events: events}
+	frame := hub.EventFrame{Incarnation: b.Incarnation(), Partition: p, Seq: seq, First: seq, Oldest: header.oldest, Events: events}
+	if b.Embedded() { // elsewhere other processes take their turns
+		b.join(ctx, &frame)
+	}
 	if err := b.onEvents(ctx, frame); err != nil {
 		return err
 	}
-	b.backlog.applied(p, seq)
-	b.ahead[p].applied(seq)
+	b.backlog.applied(p, frame.Seq)
+	b.ahead[p].applied(frame.Seq)
+	b.ahead[p].together(frame.Seq)
 	return nil
+}
+
+// joinRecords bounds how many events are applied together.
+const joinRecords = 512
+
+// join adds the frames that already wait behind this one: a transaction of many small frames costs hardly more than of one.
+// The server still hands out one frame at a time, so nothing can overtake; those joined are known as applied
+// when they come and are acked unread. What cannot be read here is left for its own turn.
+func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
+	for _, seq := range b.backlog.behind(frame.Partition, frame.Seq) {
+		if len(frame.Events) >= joinRecords {
+			return
+		}
+		msg, err := b.message(ctx, streamEvents, seq)
+		if err != nil {
+			return
+		}
+		header, err := readFrameHeader(msg.Header)
+		if err != nil {
+			return
+		}
+		if header.moved {
+			frame.Seq = seq
+			continue
+		}
+		events, err := decodeEvents(msg.Data)
+		if err != nil || len(frame.Events)+len(events) > joinRecords {
+			return
+		}
+		if header.oldest.Before(frame.Oldest) {
+			frame.Oldest = header.oldest
+		}
+		frame.Seq, frame.Events = seq, append(frame.Events, events...)
+	}
 }
 
 func metadataHeader(m *message.Message) map[string][]string {

@@ -33,7 +33,7 @@ func (b *Bus) ReadWebhook(ctx context.Context, at hub.Position) (hub.Webhook, er
 func (b *Bus) message(ctx context.Context, stream string, seq uint64) (*jetstream.RawStreamMsg, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestsTimeout)
 	defer cancel()
-	handle, err := b.links[linkRequest].js.Stream(ctx, stream)
+	handle, err := b.handle(ctx, stream)
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: %w: %w", stream, err, hub.ErrTransient)
 	}
@@ -45,6 +45,19 @@ func (b *Bus) message(ctx context.Context, stream string, seq uint64) (*jetstrea
 		return nil, fmt.Errorf("frame %d of %s: %w: %w", seq, stream, err, hub.ErrTransient)
 	}
 	return msg, nil
+}
+
+// handle returns the stream's handle, which is looked up once: it is no more than its name.
+func (b *Bus) handle(ctx context.Context, stream string) (jetstream.Stream, error) {
+	if h, ok := b.handles.Load(stream); ok {
+		return h.(jetstream.Stream), nil
+	}
+	h, err := b.links[linkRequest].js.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	b.handles.Store(stream, h)
+	return h, nil
 }
 
 // Queued returns webhooks that are stored but not normalized yet, at most the newest limit of them, newest last. Frames

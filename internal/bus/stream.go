@@ -194,6 +194,7 @@ func (b *Bus) eventsConsumer(ctx context.Context, subject string) (jetstream.Con
 	if err != nil {
 		return nil, err
 	}
+	b.ahead[p].together(0)
 	name, js := consumerApply+strconv.Itoa(p), b.links[linkConsume].js
 	if b.config.Cursors == nil {
 		return js.CreateOrUpdateConsumer(ctx, streamEvents, applyConfig(name, subject, 0))

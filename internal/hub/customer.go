@@ -145,3 +145,20 @@ type LedgerRecord struct {
 	CustomerID string // at that time
 	KnownFrom  int64  // the customer's sequence; an older version of the same id gets it as known_until
 }
+
+// UnionIdentifiers returns the identifiers of all profiles without repeats: strong before weak, then in order of profile.
+func UnionIdentifiers(profiles []ProfileRecord) []Identifier {
+	var out []Identifier
+	seen := map[string]bool{}
+	for _, weak := range [2]bool{false, true} {
+		for i := range profiles {
+			for _, id := range profiles[i].Identifiers {
+				if key := id.Key(); id.Weak == weak && !seen[key] {
+					seen[key] = true
+					out = append(out, id)
+				}
+			}
+		}
+	}
+	return out
+}

@@ -155,11 +155,14 @@ func FetchedID(object, id string, at time.Time) string {
 	return object + "/" + id + "@" + strconv.FormatInt(at.UnixMilli(), 10)
 }
 
-// EventFrame is one message of EVENTS: the unit of a SQL transaction and of an ack.
+// EventFrame is one message of EVENTS, or several in a row: the unit of a SQL transaction.
 type EventFrame struct {
 	Incarnation string
 	Partition   int
 	Seq         uint64
-	Oldest      time.Time // the oldest received_at in it
-	Events      []Event
+	// First is the sequence of the first message it was made of: what waits while a transaction runs is applied together. It
+	// equals Seq for one message alone.
+	First  uint64
+	Oldest time.Time // the oldest received_at in it
+	Events []Event
 }

@@ -20,7 +20,7 @@ const maxFrameFailures = 3
 // the frame is committed and may be acked. A frame that keeps failing is applied record by record, and the records that
 // fail become dead letters; what is wrong with the store itself (hub.ErrTransient) only ever delays.
 func (p *Pipeline) Apply(ctx context.Context, frame hub.EventFrame) error {
-	key := frameKey{frame.Incarnation, frame.Partition, frame.Seq}
+	key := frameKey{frame.Incarnation, frame.Partition, frame.First}
 	cursor := hub.Cursor{Incarnation: frame.Incarnation, Partition: frame.Partition, Seq: frame.Seq}
 	err := p.applyOnce(ctx, frame.Events, &cursor, nil)
 	if err == nil || ctx.Err() != nil || errors.Is(err, hub.ErrTransient) {
