@@ -2,9 +2,12 @@ package pipeline_test
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
@@ -80,5 +83,34 @@ func (h *harness) newPipeline(t *testing.T, holder string) *pipeline.Pipeline {
 	return p
 }
 
-// postgres returns the URL of a database to test against, or "".
-func postgres() string { return os.Getenv("STAGEWIRE_TEST_POSTGRES") }
+// postgres returns a function that makes an empty schema of that name and gives its URL; it skips the test without a server.
+func postgres(t *testing.T) func(schema string) string {
+	t.Helper()
+	server := os.Getenv("STAGEWIRE_TEST_POSTGRES")
+	if server == "" {
+		t.Skip("STAGEWIRE_TEST_POSTGRES names no server")
+	}
+	return func(schema string) string {
+		t.Helper()
+		run := func(statement string) {
+			conn, err := pgx.Connect(context.Background(), server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			if _, err := conn.Exec(context.Background(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run("CREATE SCHEMA " + schema)
+		t.Cleanup(func() { run("DROP SCHEMA " + schema + " CASCADE") })
+		u, err := url.Parse(server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := u.Query()
+		q.Set("search_path", schema)
+		u.RawQuery = q.Encode()
+		return u.String()
+	}
+}

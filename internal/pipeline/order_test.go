@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -45,6 +46,41 @@ func TestAnyOrderEndsInTheSame(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("seed %d round %d variant %d: other order, other end (-first +now):\n%s", seed, round, variant, diff)
 			}
+		}
+	}
+}
+
+// The same over PostgreSQL with two processes, which take the frames in turns and at the same time.
+func TestAnyOrderOverTwoProcesses(t *testing.T) {
+	url := postgres(t)
+	seed := uint64(time.Now().UnixNano())
+	rounds := 6
+	if testing.Short() {
+		rounds = 2
+	}
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for round := range rounds {
+		events := randomHistory(r)
+		horizon := epoch.AddDate(0, 0, 200+r.IntN(400))
+		want := runFrames(t, nil, [][]hub.Event{slices.Clone(events)}, horizon)
+		h := newHarness(t, url(fmt.Sprintf("order_%d_%d", seed%1e9, round)))
+		second := &harness{store: h.store, now: epoch}
+		second.pipeline = second.newPipeline(t, "two")
+		frames := shuffleIntoFrames(r, events)
+		var wg sync.WaitGroup
+		for i, each := range []*harness{h, second} {
+			wg.Go(func() {
+				for n := i; n < len(frames); n += 2 {
+					each.applyTo(t.Context(), t, n, 1, frames[n]) // a partition each: no frame waits for another
+				}
+			})
+		}
+		wg.Wait()
+		h.horizon(t.Context(), t, horizon)
+		h.drainWakes(t.Context(), t)
+		if diff := cmp.Diff(want, h.people(t.Context(), t)); diff != "" {
+			t.Fatalf("seed %d round %d: two processes, other end (-one +two):\n%s", seed, round, diff)
 		}
 	}
 }
@@ -189,14 +225,19 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func (h *harness) apply(ctx context.Context, t *testing.T, seq uint64, frame []hub.Event) {
 	t.Helper()
+	h.applyTo(ctx, t, 0, seq, frame)
+}
+
+func (h *harness) applyTo(ctx context.Context, t *testing.T, partition int, seq uint64, frame []hub.Event) {
+	t.Helper()
 	for range 5 {
-		err := h.pipeline.Apply(ctx, hub.EventFrame{Incarnation: "test", Seq: seq, Events: frame})
+		err := h.pipeline.Apply(ctx, hub.EventFrame{Incarnation: "test", Partition: partition, Seq: seq, First: seq, Events: frame})
 		if err == nil {
 			return
 		}
 		t.Logf("apply: %v", err)
 	}
-	t.Fatal("the frame was not applied")
+	t.Error("the frame was not applied")
 }
 
 // horizon publishes the same horizon for all connections.
