@@ -80,15 +80,34 @@ func (p *Pipeline) ComputeHorizon(ctx context.Context) error {
 		rows = append(rows, row)
 		p.metrics.held.WithLabelValues(name).Set(now.Sub(row.At).Seconds())
 	}
-	if err := p.Store.SaveHorizons(ctx, rows); err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
 	published := make(map[string]hub.Horizon, len(rows))
 	for _, row := range rows {
 		published[row.Connection] = row
 	}
+	if last := p.horizon.Load(); last == nil || holdsDiffer(*last, published) || wire.Sub(time.Unix(0, p.saved.Load())) >= horizonSave {
+		if err := p.Store.SaveHorizons(ctx, rows); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+		p.saved.Store(wire.UnixNano())
+	}
 	p.horizon.Store(&published)
 	return nil
+}
+
+// horizonSave is how old the rows in SQL may be. Wake-ups go by what was just computed; the rows are for other processes and for
+// events, for which an older one is only too low. What holds silence back is saved at once.
+const horizonSave = time.Second
+
+func holdsDiffer(a, b map[string]hub.Horizon) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	for name, h := range b {
+		if before, ok := a[name]; !ok || !before.Hold.Equal(h.Hold) {
+			return true
+		}
+	}
+	return false
 }
 
 // OpenGaps records that webhooks may have been missed since start, at every connection. What is down does not make customers

@@ -100,8 +100,10 @@ type Observation struct {
 type Pipeline struct {
 	Config
 	program atomic.Pointer[Program]
-	horizon atomic.Pointer[map[string]hub.Horizon] // as last published by this process
+	horizon atomic.Pointer[map[string]hub.Horizon] // as last computed by this process
+	saved   atomic.Int64                           // when it was last saved, Unix nanoseconds
 	metrics *metrics
+	decided atomic.Int64 // the set under which everybody is known to be decided
 
 	duty               sync.Mutex
 	dutyAsk, dutyUntil time.Time // when to ask for the lease again; how long it is held
