@@ -88,12 +88,14 @@ type App struct {
 	compiled *compiled // the active model set
 	gapAt    sync.Map  // connection → wire time of the last gap opened by a refusal
 	reload   sync.Mutex
+	// publishedNow wakes whoever decides customers after a publish.
+	publishedNow chan struct{}
 }
 
 // Open takes the data directory, opens log and database, compiles what decides, and listens. Nothing runs yet.
 func Open(ctx context.Context, o Options) (_ *App, err error) {
 	cfg := o.Config
-	a := &App{Options: o, config: cfg, set: o.Connectors, registr: prometheus.NewRegistry()}
+	a := &App{Options: o, config: cfg, set: o.Connectors, registr: prometheus.NewRegistry(), publishedNow: make(chan struct{}, 1)}
 	if a.Clock == nil {
 		a.Clock = pipeline.WallClock{Now: time.Now}
 	}
@@ -177,7 +179,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 
 	a.server = server.New(server.Options{
 		Listen: cfg.Listen, AdminListen: cfg.AdminListen, BodyLimit: min(int(cfg.Limits.Body), a.bus.MaxBody()), Connections: cfg.Limits.Connections,
-		Version: o.Version, Log: gapLog{a.bus, a}, Reader: a.store, Views: views{a}, Replayer: replayer{a}, Gate: a.tokens,
+		Version: o.Version, Log: gapLog{a.bus, a}, Reader: a.store, Views: views{a}, Replayer: replayer{a}, Publisher: a, Provisioner: a, Gate: a.tokens,
 		Checks:   []server.Check{{Name: "nats", Run: a.bus.Healthy}, {Name: "database", Run: a.store.Ping}},
 		Redriven: a.delivery.Wake, Logger: o.Log, Registerer: a.registr, Gatherer: a.registr,
 	})
@@ -222,6 +224,7 @@ func (a *App) Run(ctx context.Context) error {
 		part("gaps", a.pipeline.SettleGaps)
 		part("delivery", a.delivery.Run)
 		part("relay", a.relay.Run)
+		part("publish", a.published)
 		part("alive", a.alive)
 		part("janitor", a.janitor)
 	}

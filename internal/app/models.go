@@ -348,27 +348,6 @@ func (a *App) followActiveSet(ctx context.Context) (bool, error) {
 	return true, a.activate(set)
 }
 
-// Publish makes the newest draft the active set and returns it. Customers are decided by it as their facts change or their wake-ups come.
-func (a *App) Publish(ctx context.Context) (hub.ModelSet, error) {
-	a.reload.Lock()
-	defer a.reload.Unlock()
-	draft, err := a.draft(ctx)
-	if err != nil {
-		return draft, err
-	}
-	if active, err := a.store.ActiveSet(ctx); err == nil && active.Number == draft.Number {
-		return active, fmt.Errorf("model set %d is published already: %w", active.Number, hub.ErrConflict)
-	}
-	if err := a.store.Publish(ctx, draft.Number, time.Now()); err != nil {
-		return draft, err
-	}
-	active, err := a.store.ActiveSet(ctx)
-	if err != nil {
-		return active, err
-	}
-	return active, a.activate(active)
-}
-
 // names returns the models' names, of those that do not compile too: their mistakes are told already.
 func (d definition) names() []string {
 	var names []string

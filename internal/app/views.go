@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
@@ -154,7 +154,10 @@ func (v views) Models(ctx context.Context) ([]server.Model, error) {
 		}
 	}
 	for _, version := range versions {
-		if version.State != hub.ModelDraft {
+		active := func(v hub.ModelVersion) bool {
+			return v.State == hub.ModelActive && v.Name == version.Name && v.Version == version.Version
+		}
+		if version.State != hub.ModelDraft || slices.ContainsFunc(versions, active) {
 			continue
 		}
 		if m, err := lifecycle.Compile(version.Name, []byte(version.Text), lifecycle.Env{}); err == nil {
@@ -208,13 +211,7 @@ func (a *App) setup() server.Setup {
 		out.Connections = append(out.Connections, server.Connected{Connection: s.Connection, Receiver: s.Connector, Activation: s.Activation})
 	}
 	for _, con := range a.set.All() {
-		out.Connectors = append(out.Connectors, connectorInfo(con))
+		out.Connectors = append(out.Connectors, server.Describe(con))
 	}
 	return out
-}
-
-func connectorInfo(con *connector.Connector) server.ConnectorInfo {
-	return server.ConnectorInfo{
-		Name: con.Name(), Title: con.Title(), Category: con.Category(), Events: con.Produces(), APIVersion: con.APIVersion(),
-	}
 }

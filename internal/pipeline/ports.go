@@ -32,7 +32,14 @@ type Store interface {
 	OpenGap(ctx context.Context, connection string, start time.Time) error
 	// CloseGaps closes gaps of connection that were opened at or before opened (wire time).
 	CloseGaps(ctx context.Context, connection string, opened time.Time) error
-	// Lease takes or renews the named singleton duty for holder until now+ttl; false means somebody else has it.
+	// Stale looks at up to limit customers who have ever been decided, in order of id after the id after, and returns those whose
+	// stage in one of the models (name → version) has another version or is missing; with no models, all of them. next is the id to
+	// go on after, "" at the end.
+	Stale(ctx context.Context, models map[string]int, after string, limit int) (ids []string, next string, err error)
+	// Setting returns a small durable value, "" where there is none; SaveSetting saves one.
+	Setting(ctx context.Context, key string) (string, error)
+	SaveSetting(ctx context.Context, key, value string) error
+	// Lease takes or renews the named singleton duty for holder until now+ttl; false means somebody else has it. A ttl of zero gives it up.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 }
 

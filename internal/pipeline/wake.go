@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
-	"github.com/stagewire/stagewire/internal/identity"
 )
 
 // wakeBatch is how many due customers one transaction decides.
@@ -81,33 +80,7 @@ func (p *Pipeline) published(ctx context.Context) (map[string]hub.Horizon, error
 
 // decideDue chains the wake-ups of the customers up to their models' horizons, in one transaction.
 func (p *Pipeline) decideDue(ctx context.Context, ids []string) error {
-	var done *goes
-	err := p.Store.Apply(ctx, func(ctx context.Context, tx hub.Tx) error {
-		done = nil
-		g, err := p.begin(ctx, tx)
-		if err != nil {
-			return err
-		}
-		records, err := tx.LockCustomers(ctx, ids)
-		if err != nil {
-			return fmt.Errorf("lock customers: %w", err)
-		}
-		g.people = identity.Adopt(records)
-		for _, person := range g.people.All() {
-			if err := g.wake(ctx, g.mind(person)); err != nil {
-				return fmt.Errorf("customer %s: %w", person.ID, err)
-			}
-		}
-		if err := tx.Save(ctx, g.finish()); err != nil {
-			return fmt.Errorf("save: %w", err)
-		}
-		done = g
-		return nil
-	})
-	if err == nil && done != nil {
-		done.report()
-	}
-	return err
+	return p.decideAll(ctx, ids, (*goes).wake)
 }
 
 // wake chains one customer's due wake-ups in all models. Each wake-up that moves her is a go of its own.

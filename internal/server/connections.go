@@ -2,6 +2,8 @@ package server
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,6 +75,38 @@ func notOK(state string) string {
 		return ""
 	}
 	return state
+}
+
+// ProvisionRequest says whether what is missing is to be made.
+type ProvisionRequest struct {
+	Apply bool `json:"apply"`
+}
+
+// provision answers with what is there, also where the vendor could not be asked for all of it.
+func (s *Server) provision(c *fiber.Ctx) error {
+	if s.opts.Provisioner == nil {
+		return fiber.NewError(fiber.StatusNotImplemented, "this process does not deliver")
+	}
+	var in ProvisionRequest
+	if err := decodeBody(c, &in); err != nil {
+		return fmt.Errorf("body is not {\"apply\"}: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), slowTimeout)
+	defer cancel()
+	name := c.Params("name")
+	planned, err := s.opts.Provisioner.Provision(ctx, name, in.Apply)
+	if errors.Is(err, hub.ErrNotFound) {
+		return err
+	}
+	out := Provisioned{Connection: name, Applied: in.Apply, Items: []Planned{}}
+	for _, p := range planned {
+		out.Items = append(out.Items, Planned(p))
+	}
+	if err != nil {
+		out.Error = shorten(err.Error(), 1000)
+	}
+	s.log.Info("provisioned", "connection", name, "applied", in.Apply, "items", len(planned), "error", out.Error)
+	return ok(c, out)
 }
 
 func (s *Server) connectors(c *fiber.Ctx) error {

@@ -13,6 +13,9 @@ import (
 // apiTimeout bounds the work for one API request; store gives up its reads after a second.
 const apiTimeout = 5 * time.Second
 
+// slowTimeout bounds what compiles models or asks a vendor. It lies below the time after which clients give up.
+const slowTimeout = 25 * time.Second
+
 func apiContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), apiTimeout)
 }

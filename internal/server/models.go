@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/gofiber/fiber/v2"
@@ -60,4 +61,17 @@ func (s *Server) getModel(c *fiber.Ctx) error {
 		count(found, counts)
 	}
 	return ok(c, *found)
+}
+
+func (s *Server) publish(c *fiber.Ctx) error {
+	if s.opts.Publisher == nil {
+		return fiber.NewError(fiber.StatusNotImplemented, "this process does not decide")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), slowTimeout)
+	defer cancel()
+	out, err := s.opts.Publisher.Publish(ctx, c.Params("name"))
+	if err != nil {
+		return err
+	}
+	return ok(c, out)
 }

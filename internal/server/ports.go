@@ -69,6 +69,20 @@ type Replayer interface {
 	Replay(ctx context.Context, webhookID string) (hub.WebhookRecord, error)
 }
 
+// Publisher makes the newest draft the set that decides.
+type Publisher interface {
+	// Publish returns what it changed. It wraps hub.ErrConflict where nothing has changed, hub.ErrNotFound for a model that is not
+	// in use, and Mistakes where something does not compile.
+	Publish(ctx context.Context, model string) (Published, error)
+}
+
+// Provisioner makes the fields the hub needs at a vendor.
+type Provisioner interface {
+	// Provision returns what is there and what is missing, and with apply creates that. It wraps hub.ErrNotFound for an unknown
+	// connection; what was found before another error comes with it.
+	Provision(ctx context.Context, connection string, apply bool) ([]connector.Planned, error)
+}
+
 // Gate says what a bearer token may do. access.Tokens is one. It compares in constant time.
 type Gate interface {
 	Authorize(token, need string) (known, allowed bool)

@@ -31,6 +31,24 @@ type Mistake struct {
 	Suggestion string `json:"suggestion"`
 }
 
+// Mistakes is an error that is an answer: everything wrong in what a person wrote, each with its place.
+type Mistakes []Mistake
+
+// Error names the first place and how many there are.
+func (m Mistakes) Error() string {
+	if len(m) == 0 {
+		return "no mistake"
+	}
+	first := fmt.Sprintf("%s:%d:%d: %s: %s", m[0].File, m[0].Line, m[0].Column, m[0].Path, m[0].Message)
+	if len(m) == 1 {
+		return first
+	}
+	return fmt.Sprintf("%s (and %d more)", first, len(m)-1)
+}
+
+// Unwrap says that trying again does not help.
+func (m Mistakes) Unwrap() error { return hub.ErrInvalid }
+
 // retryAfter is what a busy hub asks for where no connector says otherwise.
 const retryAfter = 30 * time.Second
 
@@ -59,6 +77,10 @@ func statusOf(err error) int {
 func (s *Server) sendProblem(c *fiber.Ctx, err error) error {
 	p := Problem{Type: "about:blank", Status: statusOf(err), Detail: err.Error()}
 	p.Title = statusText(p.Status)
+	var mistakes Mistakes
+	if errors.As(err, &mistakes) {
+		p.Errors = mistakes
+	}
 	switch p.Status {
 	case fiber.StatusInternalServerError:
 		s.log.Error("request failed", "method", c.Method(), "path", c.Path(), "error", err)

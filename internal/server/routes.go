@@ -15,6 +15,7 @@ const (
 	subscriber = "subscriber"
 	viewer     = "viewer"
 	operator   = "operator"
+	author     = "author"
 )
 
 // route is one operation of the API.
@@ -47,8 +48,10 @@ var (
 		}, nil, Explain{}, (*Server).explain},
 		{"GET", "/models", "listModels", "Models in use, drafts, and shipped ones.", viewer, nil, nil, List[Model]{}, (*Server).listModels},
 		{"GET", "/models/:name", "getModel", "One model with its text.", viewer, nil, nil, Model{}, (*Server).getModel},
+		{"POST", "/models/:name/publish", "publish", "Make the newest draft, of all models and reactions, the one that decides.", author, nil, nil, Published{}, (*Server).publish},
 		{"GET", "/transitions", "listTransitions", "Stage changes, newest first.", viewer, paging, nil, List[Transition]{}, (*Server).transitions},
 		{"GET", "/connections", "listConnections", "Configured accounts and how they do.", viewer, nil, nil, List[Connection]{}, (*Server).connections},
+		{"POST", "/connections/:name/provision", "provision", "What the hub needs at the vendor; with apply it is made.", operator, nil, ProvisionRequest{}, Provisioned{}, (*Server).provision},
 		{"GET", "/connectors", "listConnectors", "What each vendor's connector can do.", viewer, nil, nil, List[ConnectorInfo]{}, (*Server).connectors},
 		{"GET", "/webhooks", "listWebhooks", "What came in, newest first.", viewer, with(paging,
 			parameter{"state", "queued, hydrating, done, ignored or dead."}, parameter{"connection", "Of this connection."},

@@ -37,8 +37,11 @@ type Options struct {
 	Reader   Reader
 	Views    Views
 	Replayer Replayer
-	Gate     Gate
-	Checks   []Check
+	// Publisher and Provisioner may be nil: their routes then answer 501.
+	Publisher   Publisher
+	Provisioner Provisioner
+	Gate        Gate
+	Checks      []Check
 	// Redriven is called after deliveries became due again, so that they need not wait for the next poll. May be nil.
 	Redriven func()
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -255,6 +256,44 @@ type ModelStage struct {
 	Labels    map[string]string `json:"labels"`
 	Asks      string            `json:"asks,omitempty"`
 	Customers int               `json:"customers"`
+}
+
+// Published says what a publish changed. Models, reactions and what is written of stages are published together, as one set.
+type Published struct {
+	Set       int64            `json:"set"`
+	Models    []PublishedModel `json:"models"`
+	Reactions bool             `json:"reactions_changed"`
+	Write     bool             `json:"write_changed"`
+	Customers int              `json:"customers"` // will be decided under the set, in the background
+}
+
+// PublishedModel is one model's part in it.
+type PublishedModel struct {
+	Name    string `json:"name"`
+	Change  string `json:"change"`  // new, changed, removed, unchanged
+	From    int    `json:"from"`    // the version before; 0 for a new model
+	Version int    `json:"version"` // 0 for a removed one
+}
+
+// DecidesAnew reports whether customers must be decided because of it: reactions alone act on what happens from now on.
+func (p *Published) DecidesAnew() bool {
+	return p.Write || slices.ContainsFunc(p.Models, func(m PublishedModel) bool { return m.Change == "new" || m.Change == "changed" })
+}
+
+// Provisioned is what the hub needs at one connection's vendor and how it stands there.
+type Provisioned struct {
+	Connection string    `json:"connection"`
+	Applied    bool      `json:"applied"`
+	Items      []Planned `json:"items"`
+	Error      string    `json:"error,omitempty"` // why the rest could not be looked at
+}
+
+// Planned is one thing the hub needs there.
+type Planned struct {
+	Name   string `json:"name"`
+	State  string `json:"state"` // exists, missing, created, failed
+	Error  string `json:"error,omitempty"`
+	Detail string `json:"detail,omitempty"`
 }
 
 // Explain says why a customer is in a stage, clause by clause.

@@ -36,6 +36,57 @@ func (s *Store) NextWake(ctx context.Context) (time.Time, error) {
 	return at(next.Int64), nil
 }
 
+// Stale looks at up to limit customers who have ever been decided, in order of id after the id after, and returns those of them
+// whose stage in one of the models has another version than is given here, or who have no stage in it; with no models, all of them. next
+// is the id to go on after, "" when these were the last. Looking at a page costs the same however few of it are stale.
+func (s *Store) Stale(ctx context.Context, models map[string]int, after string, limit int) (ids []string, next string, err error) {
+	var page []string
+	err = each(ctx, s.read, "SELECT id FROM customers WHERE id > $1 AND merged_into = '' AND decided_at <> $2 ORDER BY id LIMIT $3",
+		[]any{after, micros(time.Time{}), limit}, func(scan func(...any) error) error {
+			var id string
+			err := scan(&id)
+			page = append(page, id)
+			return err
+		})
+	if err != nil || len(page) == 0 {
+		return nil, "", err
+	}
+	if len(page) == limit {
+		next = page[len(page)-1]
+	}
+	if len(models) == 0 {
+		return page, next, nil
+	}
+	right := make(map[string]int, len(page)) // in how many of the models her version is the right one
+	err = inLists(page, func(args []any, in string) error {
+		return each(ctx, s.read, "SELECT customer_id, model, version FROM stages WHERE subject_id = customer_id AND customer_id IN "+in, args, func(scan func(...any) error) error {
+			var id, model string
+			var version int
+			err := scan(&id, &model, &version)
+			if want, ok := models[model]; ok && want == version {
+				right[id]++
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	for _, id := range page {
+		if right[id] < len(models) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, next, nil
+}
+
+// Decided returns how many living customers have ever been decided: those whom a publish decides again.
+func (s *Store) Decided(ctx context.Context) (int, error) {
+	var n int
+	err := one(ctx, s.read, "SELECT count(*) FROM customers WHERE merged_into = '' AND decided_at <> $1", []any{micros(time.Time{})}, &n)
+	return n, err
+}
+
 // SaveHorizons publishes the rows; none of them ever moves At back.
 func (s *Store) SaveHorizons(ctx context.Context, rows []hub.Horizon) error {
 	lists := make([][]any, len(rows))

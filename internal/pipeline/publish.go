@@ -1,0 +1,199 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/identity"
+)
+
+const (
+	// publishPage is how many customers one transaction decides after a publish; frames and wake-ups come in between.
+	publishPage = 256
+	// publishLease outlives any page, so that one process works at a time. Two would only do the same twice.
+	publishLease = 30 * time.Second
+	// settingDecided says how far the customers have been decided under the published set.
+	settingDecided = "publish.decided"
+)
+
+// progress is how far a publish has come, as it is kept in SQL: a restart goes on where the last process stopped.
+type progress struct {
+	Set       int64  `json:"set"`
+	Writes    string `json:"writes"`             // what the set writes to other systems, hashed
+	Everyone  bool   `json:"everyone,omitempty"` // that has changed, so that nobody may be passed over
+	After     string `json:"after,omitempty"`    // the last customer looked at
+	Customers int    `json:"customers"`          // decided so far
+	Done      bool   `json:"done,omitempty"`
+}
+
+// DecidePublished decides the next page of customers who are not decided under the published set yet, and reports whether there
+// are more. Whoever stands in another version of a model is decided now, with hub.CausePublish, and her transitions have
+// effects. Whoever was known before a model was published adopts her stage in it, without a transition. Fields that
+// are to hold a stage are brought to it. Only the process that holds the lease works, whichever published.
+//
+// It may be stopped anywhere: a customer whose versions are right is passed over, and one decided twice does not move twice.
+func (p *Pipeline) DecidePublished(ctx context.Context) (more bool, err error) {
+	program := p.Program()
+	if program == nil || p.decided.Load() == program.Number {
+		return false, nil
+	}
+	mine, err := p.Store.Lease(ctx, "publish", p.Holder, publishLease)
+	if err != nil || !mine {
+		return false, err
+	}
+	state, err := p.publishProgress(ctx, program)
+	if err != nil {
+		return false, err
+	}
+	if !state.Done {
+		if err := p.decidePage(ctx, program, &state); err != nil {
+			return false, err
+		}
+		if state.Done && state.Customers > 0 {
+			p.Log.Info("customers are decided under the published set", "set", state.Set, "customers", state.Customers)
+		}
+	}
+	if !state.Done {
+		return true, nil
+	}
+	p.decided.Store(program.Number)
+	_, err = p.Store.Lease(ctx, "publish", p.Holder, 0) // not needed any more
+	return false, err
+}
+
+// publishProgress returns where to go on under program.
+func (p *Pipeline) publishProgress(ctx context.Context, program *Program) (progress, error) {
+	var state progress
+	text, err := p.Store.Setting(ctx, settingDecided)
+	if err != nil {
+		return state, err
+	}
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &state); err != nil {
+			return state, fmt.Errorf("setting %s: %w", settingDecided, err)
+		}
+	}
+	if state.Set == program.Number {
+		return state, nil
+	}
+	writes, err := json.Marshal(program.Writes, json.Deterministic(true))
+	if err != nil {
+		return state, fmt.Errorf("writes: %w", err)
+	}
+	sum := sha256.Sum256(writes)
+	next := progress{Set: program.Number, Writes: hex.EncodeToString(sum[:])}
+	// The fields of a set that was never finished may still hold what the one before it wrote.
+	next.Everyone = state.Set != 0 && (state.Writes != next.Writes || (state.Everyone && !state.Done))
+	return next, nil
+}
+
+// decidePage decides one page and keeps how far it came.
+func (p *Pipeline) decidePage(ctx context.Context, program *Program, state *progress) error {
+	var models map[string]int
+	if !state.Everyone {
+		models = make(map[string]int, len(program.Models))
+		for i := range program.Models {
+			models[program.Models[i].Name] = program.Models[i].Version
+		}
+	}
+	var ids []string
+	next := ""
+	if state.Everyone || len(models) > 0 {
+		var err error
+		if ids, next, err = p.Store.Stale(ctx, models, state.After, publishPage); err != nil {
+			return fmt.Errorf("customers to decide: %w", err)
+		}
+	}
+	// Also without anybody to decide: the transaction says whether program is still the published one.
+	if err := p.decideStale(ctx, ids); err != nil {
+		return err
+	}
+	state.After, state.Done = next, next == ""
+	state.Customers += len(ids)
+	text, err := json.Marshal(state)
+	if err != nil {
+		return fmt.Errorf("setting %s: %w", settingDecided, err)
+	}
+	return p.Store.SaveSetting(ctx, settingDecided, string(text))
+}
+
+func (p *Pipeline) decideStale(ctx context.Context, ids []string) error {
+	return p.decideAll(ctx, ids, (*goes).publish)
+}
+
+// decideAll locks the customers and decides each, in one transaction.
+func (p *Pipeline) decideAll(ctx context.Context, ids []string, decide func(*goes, context.Context, *mind) error) error {
+	var done *goes
+	err := p.Store.Apply(ctx, func(ctx context.Context, tx hub.Tx) error {
+		done = nil
+		g, err := p.begin(ctx, tx)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		records, err := tx.LockCustomers(ctx, ids)
+		if err != nil {
+			return fmt.Errorf("lock customers: %w", err)
+		}
+		g.people = identity.Adopt(records)
+		for _, person := range g.people.All() {
+			if err := decide(g, ctx, g.mind(person)); err != nil {
+				return fmt.Errorf("customer %s: %w", person.ID, err)
+			}
+		}
+		if err := tx.Save(ctx, g.finish()); err != nil {
+			return fmt.Errorf("save: %w", err)
+		}
+		done = g
+		return nil
+	})
+	if err == nil && done != nil {
+		done.report()
+	}
+	return err
+}
+
+// publish decides one customer under the program that has just been published. It is one go.
+func (g *goes) publish(ctx context.Context, m *mind) error {
+	if m.DecidedAt.IsZero() {
+		return nil // nothing is known of her that decides: she enters with her first event
+	}
+	facts, err := m.all()
+	if err != nil {
+		return err
+	}
+	cause := hub.Cause{Type: hub.CausePublish, ID: "set/" + strconv.FormatInt(g.program.Number, 10)}
+	decidedAt := m.DecidedAt
+	for i := range g.program.Models {
+		model := &g.program.Models[i]
+		hold, horizon := g.limits(model)
+		instant := maxTime(m.DecidedAt, horizon)
+		s := m.stages[model.Name]
+		switch {
+		case s == nil:
+			if s, err = g.enterModel(m, model, facts, bounded(instant, hold).Add(hub.Resolution)); err != nil {
+				return err
+			}
+			decidedAt = maxTime(decidedAt, s.DecidedAt)
+		case s.version != model.Version:
+			g.decide(m, model, s, facts, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
+			if s.version != model.Version { // a pin decides for her
+				s.version, s.dirty, m.Dirty = model.Version, true, true
+			}
+			decidedAt = maxTime(decidedAt, s.DecidedAt)
+		}
+		g.chain(m, model, s, facts, horizon, "")
+	}
+	m.DecidedAt = maxTime(m.DecidedAt, decidedAt)
+	moved := len(m.moves) > 0
+	if err := g.effects(ctx, m, facts, nil); err != nil || moved {
+		return err
+	}
+	return g.writeStages(ctx, m, nil, "", "") // effects does it only for who has moved
+}
