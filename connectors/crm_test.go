@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -117,9 +118,7 @@ func open(t *testing.T, vendor string, settings map[string]string) *account {
 			a.conn.Settings[key] = value
 		}
 	}
-	for key, value := range settings {
-		a.conn.Settings[key] = value
-	}
+	maps.Copy(a.conn.Settings, settings)
 	a.conn.BaseURL = "http://127.0.0.1" + sandbox.Prefix(vendor)
 	if problems := c.CheckConnection(a.conn); len(problems) > 0 {
 		t.Fatal(problems)
@@ -277,8 +276,10 @@ func stage(field, value, previous, mode string) connector.Task {
 }
 
 func task(reference string) connector.Task {
-	return connector.Task{Action: hub.Action{Name: "create_task", Params: map[string]any{"subject": "Win back Mei", "note": "no order for 180 days", "due": map[string]any{"business_days": 2}}},
-		Reference: reference, Business: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)}
+	return connector.Task{
+		Action:    hub.Action{Name: "create_task", Params: map[string]any{"subject": "Win back Mei", "note": "no order for 180 days", "due": map[string]any{"business_days": 2}}},
+		Reference: reference, Business: time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC),
+	}
 }
 
 // taskOnce creates a task although the answer is lost: what is uncertain is looked up, and there is one task in the end.

@@ -226,10 +226,10 @@ func (b *Bus) Run(ctx context.Context) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	var publishers, watchers sync.WaitGroup
 	for _, p := range b.publishers {
-		publishers.Go(func() { p.Run(publishing) })
+		publishers.Go(func() { _ = p.Run(publishing) }) // always nil
 	}
 	for _, p := range b.partitions {
-		publishers.Go(func() { p.Run(publishing) })
+		publishers.Go(func() { _ = p.Run(publishing) }) // always nil
 	}
 	watchers.Go(func() { b.watch(watching) })
 	watchers.Go(func() { b.follow(watching, streamWebhooks) })

@@ -45,8 +45,11 @@ func someEvent(t testing.TB, n int) hub.Event {
 			"products": []string{"SKU-1", "SKU-2"}, "coupons": []string{}, "completed": true, "ends_at": someTime.Add(time.Hour),
 		},
 		Traits: []hub.Trait{
-			{Name: "name", Value: "Lena Müller 莉娜", At: someTime}, {Name: "plan", At: someTime},
-			{Name: "score", Value: -0.1, At: someTime}, {Name: "vip", Value: false, At: someTime}, {Name: "tags", Value: []string{"a", "b\"\n"}, At: someTime},
+			{Name: "name", Value: "Lena Müller 莉娜", At: someTime},
+			{Name: "plan", At: someTime},
+			{Name: "score", Value: -0.1, At: someTime},
+			{Name: "vip", Value: false, At: someTime},
+			{Name: "tags", Value: []string{"a", "b\"\n"}, At: someTime},
 		},
 		WebhookID: "whk_0123456789abcdefghjkmnpqrs",
 	}
@@ -109,8 +112,10 @@ func TestWebhookFrameRoundTrip(t *testing.T) {
 
 func TestEventRoundTrip(t *testing.T) {
 	withdrawn := hub.Event{ID: "evt_w", Kind: "deal.won", Connection: "a b/ü%", Withdrawn: true, ReceivedAt: someTime, Version: hub.Version{Activation: math.MaxInt64}}
-	stage := hub.Event{ID: "evt_s", Kind: "stage.set", Connection: "crm", OccurredAt: someTime, ClampedFrom: someTime.AddDate(50, 0, 0), Echo: true,
-		Written: &hub.FieldChange{Object: "contact", ID: "51", Field: "lifecyclestage", Value: ""}, Properties: map[string]any{}, Traits: []hub.Trait{}, Identifiers: []hub.Identifier{}}
+	stage := hub.Event{
+		ID: "evt_s", Kind: "stage.set", Connection: "crm", OccurredAt: someTime, ClampedFrom: someTime.AddDate(50, 0, 0), Echo: true,
+		Written: &hub.FieldChange{Object: "contact", ID: "51", Field: "lifecyclestage", Value: ""}, Properties: map[string]any{}, Traits: []hub.Trait{}, Identifiers: []hub.Identifier{},
+	}
 	numbers := hub.Event{ID: "evt_n", Kind: "acme.measured", Properties: map[string]any{
 		"a": math.MaxFloat64, "b": math.SmallestNonzeroFloat64, "c": 1e21, "d": float64(1<<53 + 2), "e": 0.1 + 0.2, "f": math.Copysign(0, -1),
 		"m0": hub.Money{}, "m1": someMoney(t, "-0.0100"), "m2": someMoney(t, "1234567890123456.789"), "t": time.Time{}, "s": "<&>\u2028\U0001f600\t\\", "": "no name",
@@ -209,7 +214,8 @@ func TestEventsThatCannotTravel(t *testing.T) {
 func TestTimesAgreeWithPackageTime(t *testing.T) {
 	t.Parallel()
 	for _, at := range []time.Time{
-		{}, someTime, time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC),
+		{},
+		someTime, time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC),
 		time.Date(2024, 2, 29, 1, 2, 3, 7e6, time.UTC), time.Date(1969, 12, 31, 23, 59, 59, 90e6, time.UTC),
 	} {
 		text := appendTime(nil, at)

@@ -83,13 +83,13 @@ func (h *health) forget(trouble error) {
 }
 
 // state returns whether a stream has been silent too long, the trouble, and when something was last published.
-func (h *health) state() (silent bool, trouble error, answerAt time.Time) {
+func (h *health) state() (silent bool, answerAt time.Time, trouble error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, n := range h.silence {
 		silent = silent || n >= silentLimit
 	}
-	return silent, h.trouble, h.answerAt
+	return silent, h.answerAt, h.trouble
 }
 
 // serverDown reports whether the embedded server needs a restart: after a write error a stream answers nobody any more,
@@ -151,7 +151,7 @@ func (b *Bus) Healthy(ctx context.Context) error {
 	if b.server != nil && !b.server.jetStream() {
 		return fmt.Errorf("embedded JetStream is down: %w", hub.ErrTransient)
 	}
-	if _, trouble, _ := b.health.state(); trouble != nil {
+	if _, _, trouble := b.health.state(); trouble != nil {
 		return fmt.Errorf("%w: %w", trouble, hub.ErrTransient)
 	}
 	_, err := b.streamInfo(ctx, streamWebhooks)
@@ -174,7 +174,7 @@ func (b *Bus) watch(ctx context.Context) {
 			lastBacklog = now
 			b.measureBacklog(ctx)
 		}
-		silent, _, answerAt := b.health.state()
+		silent, answerAt, _ := b.health.state()
 		if b.health.full.Load() != nil {
 			continue // nothing can be stored, and a new server would fail the same way
 		}

@@ -128,9 +128,21 @@ func (e *embedded) stop() {
 // serverLog hands the server's log on. What it calls notices is of no interest to an operator of the hub.
 type serverLog struct{ log *slog.Logger }
 
-func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l serverLog) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l serverLog) Tracef(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l serverLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
-func (l serverLog) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
-func (l serverLog) Fatalf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+func (l serverLog) Noticef(format string, v ...any) {
+	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Debugf(format string, v ...any) {
+	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Tracef(format string, v ...any) {
+	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Warnf(format string, v ...any) {
+	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Errorf(format string, v ...any) {
+	l.log.Error("nats", "text", fmt.Sprintf(format, v...))
+}
+func (l serverLog) Fatalf(format string, v ...any) {
+	l.log.Error("nats", "text", fmt.Sprintf(format, v...))
+}

@@ -177,12 +177,13 @@ func (b *Bus) firstSince(ctx context.Context, name string, at time.Time) (uint64
 	if err != nil {
 		return 0, err
 	}
-	for msg := range batch.Messages() {
-		meta, err := msg.Metadata()
-		if err != nil {
-			return 0, err
-		}
-		return meta.Sequence.Stream, nil
+	msg, ok := <-batch.Messages()
+	if !ok {
+		return 0, batch.Error()
 	}
-	return 0, batch.Error()
+	meta, err := msg.Metadata()
+	if err != nil {
+		return 0, err
+	}
+	return meta.Sequence.Stream, nil
 }

@@ -302,10 +302,12 @@ type routerLog struct{ log *slog.Logger }
 
 func (l routerLog) Error(text string, err error, fields watermill.LogFields) {
 	if text != "Handler returned error" {
-		l.with(fields).Error(text, "error", err)
+		l.with(fields).Error("router", "text", text, "error", err)
 	}
 }
-func (l routerLog) Info(text string, fields watermill.LogFields)  { l.with(fields).Debug(text) }
+func (l routerLog) Info(text string, fields watermill.LogFields) {
+	l.with(fields).Debug("router", "text", text)
+}
 func (l routerLog) Debug(text string, fields watermill.LogFields) {}
 func (l routerLog) Trace(text string, fields watermill.LogFields) {}
 func (l routerLog) With(fields watermill.LogFields) watermill.LoggerAdapter {

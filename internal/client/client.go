@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -257,8 +258,10 @@ func (c *call) send(ctx context.Context, method string, target *url.URL, in conn
 		if method == http.MethodGet {
 			kind = hub.ErrInvalid
 		}
-		return connector.Response{}, &Error{Method: method, Host: target.Host, kind: kind,
-			reason: fmt.Sprintf("status %d with an answer of more than %d MiB", resp.StatusCode, MaxVendorBody>>20)}
+		return connector.Response{}, &Error{
+			Method: method, Host: target.Host, kind: kind,
+			reason: fmt.Sprintf("status %d with an answer of more than %d MiB", resp.StatusCode, MaxVendorBody>>20),
+		}
 	}
 	return connector.Response{Status: resp.StatusCode, Header: resp.Header, Body: text}, nil
 }
@@ -299,9 +302,7 @@ func (c *Client) Post(ctx context.Context, to string, header http.Header, body [
 		return 0, 0, invalidRequest(http.MethodPost, target.Host, "the request cannot be made")
 	}
 	req.URL, req.Host = target, target.Host
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", c.userAgent)
 	resp, err := c.roundTrip(c.transport(allowPrivate), req)
 	if err != nil {

@@ -282,7 +282,8 @@ func TestErrorsTellNothing(t *testing.T) {
 		c := newTest(t, Config{Transport: transport})
 		v := fixed("https://api.example.com", connector.Limit{})
 		_, err := c.call(&hub.Connection{Name: "crm"}, v, Deliver)(t.Context(), connector.Request{
-			Method: "POST", Path: path + query, Header: map[string]string{"X-Key": "header-secret"}, Body: []byte("body-secret")})
+			Method: "POST", Path: path + query, Header: map[string]string{"X-Key": "header-secret"}, Body: []byte("body-secret"),
+		})
 		_, _, posted := c.Post(t.Context(), "https://sub.example.com"+path+query, http.Header{"X": {"header-secret"}}, []byte("body-secret"), false)
 		if name == "too large" {
 			posted = errors.New("none")

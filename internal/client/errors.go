@@ -49,8 +49,7 @@ func (e *Error) RetryAfter() time.Duration { return e.wait }
 // transportError tells why a round trip failed without the URL that net/http puts in front. reached reports whether a
 // socket to the host was ready to be written to.
 func transportError(method, host string, err error, reached bool) *Error {
-	var already *Error
-	if errors.As(err, &already) {
+	if already, ok := errors.AsType[*Error](err); ok {
 		return already
 	}
 	out := &Error{Method: method, Host: host, kind: hub.ErrTransient, unsent: !reached}

@@ -103,13 +103,11 @@ func (t *tokens) access(ctx context.Context, rejected string) (string, error) {
 	if r == nil {
 		r = &refresh{done: make(chan struct{})}
 		t.refresh = r
-		t.running.Add(1)
-		go func() {
-			defer t.running.Done()
+		t.running.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
 			defer cancel()
 			t.run(ctx, r, rejected)
-		}()
+		})
 	}
 	t.mu.Unlock()
 	select {
@@ -249,8 +247,7 @@ func (t *tokens) made(token *oauth2.Token, err error) (*storedToken, error) {
 	if err != nil {
 		var refused *oauth2.RetrieveError
 		if !errors.As(err, &refused) {
-			var ours *Error
-			if errors.As(err, &ours) {
+			if ours, ok := errors.AsType[*Error](err); ok {
 				return nil, ours
 			}
 			return nil, fmt.Errorf("token request: the answer is not a token: %w", hub.ErrTransient)

@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/hub"
@@ -75,7 +76,7 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.refresh = fmt.Sprintf("refresh-%d-secret", a.asked)
 		out["refresh_token"] = a.refresh
 	}
-	_ = json.NewEncoder(w).Encode(out)
+	_ = json.MarshalWrite(w, out)
 }
 
 func (a *authority) tokens() int { a.mu.Lock(); defer a.mu.Unlock(); return a.asked }

@@ -93,11 +93,15 @@ func (l *loader) auth(a at, c *Connector) Auth {
 	}
 	for _, x := range o["options"].list() {
 		p := x.object("scheme", "secret", "user", "host", "path", "format", "client_id", "client_secret", "refresh_token", "scope")
-		opt := AuthOption{Scheme: p["scheme"].oneOf("", AuthBearer, AuthHeader, AuthBasic, AuthClientCredentials, AuthRefresh), Secret: p["secret"].text(), User: p["user"].text(),
+		opt := AuthOption{
+			Scheme: p["scheme"].oneOf("", AuthBearer, AuthHeader, AuthBasic, AuthClientCredentials, AuthRefresh), Secret: p["secret"].text(), User: p["user"].text(),
 			TokenHost: p["host"].text(), TokenPath: p["path"].text(), TokenFormat: p["format"].oneOf("form", "form", "json"), Scope: p["scope"].text(),
-			ClientID: p["client_id"].text(), ClientSecret: p["client_secret"].text(), RefreshToken: p["refresh_token"].text()}
-		required := map[string][]string{AuthBearer: {"secret"}, AuthHeader: {"secret"}, AuthBasic: {"user", "secret"},
-			AuthClientCredentials: {"path", "client_id", "client_secret"}, AuthRefresh: {"path", "client_id", "client_secret", "refresh_token"}}
+			ClientID: p["client_id"].text(), ClientSecret: p["client_secret"].text(), RefreshToken: p["refresh_token"].text(),
+		}
+		required := map[string][]string{
+			AuthBearer: {"secret"}, AuthHeader: {"secret"}, AuthBasic: {"user", "secret"},
+			AuthClientCredentials: {"path", "client_id", "client_secret"}, AuthRefresh: {"path", "client_id", "client_secret", "refresh_token"},
+		}
 		if opt.Scheme == "" && p["scheme"].text() == "" {
 			x.problem("", "scheme is missing")
 		}

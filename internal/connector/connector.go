@@ -109,7 +109,7 @@ func (c *Connector) Name() string { return c.name }
 // Title is the vendor's name for people.
 func (c *Connector) Title() string { return c.title }
 
-// Category is shop, crm, helpdesk, …
+// Category is shop, crm, helpdesk, ….
 func (c *Connector) Category() string { return c.category }
 
 // APIVersion is the version of the vendor's API that the manifest was written for.

@@ -65,8 +65,10 @@ func connection() *hub.Connection {
 }
 
 func webhook(body string) *hub.Webhook {
-	return &hub.Webhook{ID: "whk_1", Connection: "shop", ReceivedAt: received, Method: "POST", URL: "https://hub.example.com/hooks/shop", Activation: 7,
-		Headers: []hub.Header{{Name: "Content-Type", Value: "application/json"}}, Body: []byte(body)}
+	return &hub.Webhook{
+		ID: "whk_1", Connection: "shop", ReceivedAt: received, Method: "POST", URL: "https://hub.example.com/hooks/shop", Activation: 7,
+		Headers: []hub.Header{{Name: "Content-Type", Value: "application/json"}}, Body: []byte(body),
+	}
 }
 
 func TestNormalizeValues(t *testing.T) {
@@ -265,8 +267,10 @@ func TestManifestProblems(t *testing.T) {
 
 func TestCheckConnection(t *testing.T) {
 	c := shipped(t, "zendesk")
-	conn := &hub.Connection{Name: "desk", Settings: map[string]string{"subdomian": "acme", "client_id": "x"},
-		Secrets: map[string][]hub.Secret{"webhook_secret": {hub.NewSecret("dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==")}}}
+	conn := &hub.Connection{
+		Name: "desk", Settings: map[string]string{"subdomian": "acme", "client_id": "x"},
+		Secrets: map[string][]hub.Secret{"webhook_secret": {hub.NewSecret("dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==")}},
+	}
 	var got []string
 	for _, p := range c.CheckConnection(conn) {
 		got = append(got, p.Path+": "+p.Suggestion)
@@ -322,8 +326,12 @@ func TestAccepts(t *testing.T) {
 		method, content string
 		want            error
 	}{
-		{"POST", "application/json", nil}, {"POST", "application/json; charset=UTF-8", nil}, {"POST", "", nil},
-		{"GET", "application/json", connector.ErrMethod}, {"POST", "text/plain", connector.ErrContentType}, {"POST", "application/x-www-form-urlencoded", connector.ErrContentType},
+		{"POST", "application/json", nil},
+		{"POST", "application/json; charset=UTF-8", nil},
+		{"POST", "", nil},
+		{"GET", "application/json", connector.ErrMethod},
+		{"POST", "text/plain", connector.ErrContentType},
+		{"POST", "application/x-www-form-urlencoded", connector.ErrContentType},
 	} {
 		if err := c.Accepts(tc.method, tc.content); !errors.Is(err, tc.want) || tc.want != nil && !errors.Is(err, hub.ErrInvalid) {
 			t.Errorf("%s %q: %v", tc.method, tc.content, err)
@@ -428,8 +436,10 @@ provision: [{name: x, check: {path: /f, exists: body.ok == true}, create: {path:
 }
 
 func BenchmarkNormalize(b *testing.B) {
-	for _, name := range []string{"shopify/orders_create", "shopify/customers_create", "shopify/customer_tags_added",
-		"hubspot/contact_propertyChange", "hubspot/deal_propertyChange", "zoho-crm/notification_contact_update", "zoho-crm/workflow_deal_won"} {
+	for _, name := range []string{
+		"shopify/orders_create", "shopify/customers_create", "shopify/customer_tags_added",
+		"hubspot/contact_propertyChange", "hubspot/deal_propertyChange", "zoho-crm/notification_contact_update", "zoho-crm/workflow_deal_won",
+	} {
 		vendor, folder, _ := strings.Cut(name, "/")
 		c := shipped(b, vendor)
 		k := connectortest.Open(b, c, "../../connectors/"+vendor, "../../connectors/"+vendor+"/testdata/"+folder)

@@ -90,8 +90,7 @@ var quoted = regexp.MustCompile(`"[^"]*"`)
 // runtimeMessage is the first line of expr's message, without values: those may be personal.
 func runtimeMessage(err error) string {
 	message := err.Error()
-	var fe *file.Error
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*file.Error](err); ok {
 		message = fe.Message
 	}
 	message, _, _ = strings.Cut(message, "\n")
@@ -154,8 +153,10 @@ func (a at) compile(text string, offset int, env any, want wants) *expression {
 			a.problem(suggest(s, settingNames(a.settings)), "unknown setting %q", s)
 		}
 	}
-	x := &expression{program: program, path: shortcut(program.Node(), env),
-		place: Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path}}
+	x := &expression{
+		program: program, path: shortcut(program.Node(), env),
+		place: Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path},
+	}
 	a.compiled[key] = x
 	return x
 }
@@ -169,8 +170,7 @@ type compileKey struct {
 
 func (a at) expressionProblem(err error, offset int, env any) {
 	p := Problem{File: a.file, Line: a.node.Line, Column: a.node.Column, Path: a.path, Message: err.Error()}
-	var fe *file.Error
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*file.Error](err); ok {
 		p.Message = fe.Message
 		p.Line, p.Column = place(a.node, fe.Line, fe.Column+offset)
 		if name, ok := strings.CutPrefix(fe.Message, "unknown name "); ok {

@@ -3,6 +3,7 @@ package connector
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -93,9 +94,7 @@ var functions = []expr.Option{
 			return nil, errNotText
 		}
 		out := make(map[string]any, len(m)+1)
-		for k, v := range m {
-			out[k] = v
-		}
+		maps.Copy(out, m)
 		out[name] = p[2]
 		return out, nil
 	}, new(func(any, string, any) map[string]any)),

@@ -237,8 +237,10 @@ func (c *Connector) FetchedEvents(row hub.HydrationRecord, body []byte, gone boo
 			return Normalized{}, fmt.Errorf("fetched %s: %w", o.name, err)
 		}
 	}
-	b := builder{c: c, conn: conn, received: row.ReceivedAt, webhook: row.WebhookID, version: hub.Version{Fetch: version},
-		known: row.ReceivedAt, item: row.Item, topic: env.Topic, object: row.Object, id: row.ID, gone: gone}
+	b := builder{
+		c: c, conn: conn, received: row.ReceivedAt, webhook: row.WebhookID, version: hub.Version{Fetch: version},
+		known: row.ReceivedAt, item: row.Item, topic: env.Topic, object: row.Object, id: row.ID, gone: gone,
+	}
 	if row.DueAt.After(b.known) {
 		b.known = row.DueAt // a fetch that was put off sees a later state
 	}

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -165,9 +166,7 @@ func (l *loader) keep() map[string]struct{} {
 
 func (l *loader) readSettings(a at) map[string]Setting {
 	out := map[string]Setting{}
-	for name, s := range commonSettings {
-		out[name] = s
-	}
+	maps.Copy(out, commonSettings)
 	for _, e := range a.entries() {
 		o := e.object("required", "secret", "default", "one_of", "about")
 		s := Setting{Required: o["required"].boolean(), Secret: o["secret"].boolean(), Default: o["default"].text(), OneOf: o["one_of"].texts(), About: o["about"].text()}
@@ -259,8 +258,10 @@ func (l *loader) verifier(a at) verifier {
 			o["scheme"].problem("", "a scheme is missing")
 		}
 	case "hmac":
-		h, err := signature.NewHMAC(signature.HMAC{Hash: o["hash"].text(), Encoding: o["encoding"].text(), Headers: o["header"].texts(), Prefix: o["prefix"].text(),
-			Key: o["key"].text(), Signs: o["signs"].text(), Timestamp: o["timestamp"].texts(), TimestampFormat: o["timestamp_format"].text(), Tolerance: tolerance})
+		h, err := signature.NewHMAC(signature.HMAC{
+			Hash: o["hash"].text(), Encoding: o["encoding"].text(), Headers: o["header"].texts(), Prefix: o["prefix"].text(),
+			Key: o["key"].text(), Signs: o["signs"].text(), Timestamp: o["timestamp"].texts(), TimestampFormat: o["timestamp_format"].text(), Tolerance: tolerance,
+		})
 		if err != nil {
 			a.problem("", "%s", strings.TrimSuffix(err.Error(), ": "+hub.ErrInvalid.Error()))
 		}

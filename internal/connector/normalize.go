@@ -479,8 +479,10 @@ func (b *builder) hydrate(m *mapping, env any) error {
 	if err != nil || len(text) > maxContext {
 		return h.id.errorf("the context of the %s to fetch is longer than %d bytes", h.object, maxContext)
 	}
-	b.out.Hydrate = append(b.out.Hydrate, hub.HydrationRecord{Connection: b.conn.Name, Object: h.object, ID: id, WebhookID: b.webhook, Item: b.item,
-		ReceivedAt: b.received, DueAt: b.received, Context: text, State: "due"})
+	b.out.Hydrate = append(b.out.Hydrate, hub.HydrationRecord{
+		Connection: b.conn.Name, Object: h.object, ID: id, WebhookID: b.webhook, Item: b.item,
+		ReceivedAt: b.received, DueAt: b.received, Context: text, State: "due",
+	})
 	return nil
 }
 

@@ -106,7 +106,7 @@ func (a at) absent() bool {
 }
 
 func (a at) child(node *yaml.Node, key string) at {
-	path := key
+	var path string
 	switch {
 	case strings.HasPrefix(key, "["), a.path == "":
 		path = a.path + key

@@ -63,7 +63,7 @@ func BenchmarkCallbacks(b *testing.B) {
 		Subscription: func(name string) (Subscription, bool) {
 			return Subscription{Name: name, URL: server.URL, Secrets: []hub.Secret{hub.NewSecret("whsec_dGVzdC1zZWNyZXQtc3RhbmRhcmQtd2ViaG9va3MhISE=")}}, true
 		},
-		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan struct{})

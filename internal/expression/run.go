@@ -393,11 +393,11 @@ func spent(a ...any) (any, error) {
 func survey(a ...any) (any, error) {
 	s, metric := a[0].(*Session), a[1].(string)
 	l := s.in.Facts.Kind("survey.answered")
-	for i := len(l) - 1; i >= 0; i-- {
-		if m, _ := l[i].Text("metric"); m != metric {
+	for i, v := range slices.Backward(l) {
+		if m, _ := v.Text("metric"); m != metric {
 			continue
 		}
-		score, ok := l[i].Number("score")
+		score, ok := v.Number("score")
 		if !ok {
 			continue
 		}

@@ -169,12 +169,10 @@ type RunError struct {
 func (e *RunError) Error() string { return e.Message }
 
 func (p *Program) locate(err error) error {
-	var f *file.Error
-	var inner *RunError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*RunError](err); ok {
 		return inner
 	}
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*file.Error](err); ok {
 		return &RunError{Offset: f.From, Message: f.Message}
 	}
 	return &RunError{Message: fmt.Sprint(err)}

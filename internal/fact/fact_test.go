@@ -299,8 +299,10 @@ func BenchmarkFold(b *testing.B) {
 			map[string]any{"id": fmt.Sprint(i), "amount": eur(b, "40.00"), "status": "paid", "items": 2.0, "products": []string{"shoe", "sock"}, "source": "web"})
 	}
 	stored := p.Encode()
-	ev := hub.Event{ID: hub.DeriveID(hub.PrefixEvent, "new"), Kind: "order.paid", Connection: "shop", OccurredAt: start.AddDate(1, 0, 0),
-		Properties: map[string]any{"id": "x", "amount": eur(b, "40.00"), "status": "paid", "items": 2.0, "products": []string{"shoe"}, "source": "web"}}
+	ev := hub.Event{
+		ID: hub.DeriveID(hub.PrefixEvent, "new"), Kind: "order.paid", Connection: "shop", OccurredAt: start.AddDate(1, 0, 0),
+		Properties: map[string]any{"id": "x", "amount": eur(b, "40.00"), "status": "paid", "items": 2.0, "products": []string{"shoe"}, "source": "web"},
+	}
 	b.Run("codec", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

@@ -38,11 +38,11 @@ func isSide(kind string) bool { return kind == "order.refunded" || kind == "orde
 
 // latest returns the newest value of a property over the object's own events.
 func (o *Object) latest(name string) (value, bool) {
-	for i := len(o.entries) - 1; i >= 0; i-- {
-		if isSide(o.entries[i].Kind) {
+	for _, v := range slices.Backward(o.entries) {
+		if isSide(v.Kind) {
 			continue
 		}
-		if v, ok := o.entries[i].property(name); ok {
+		if v, ok := v.property(name); ok {
 			return v, true
 		}
 	}

@@ -170,8 +170,8 @@ func (p *Profile) Put(ev *hub.Event) {
 // Remove takes the event of that id out; an unknown id changes nothing.
 func (p *Profile) Remove(eventID string) {
 	// From the newest: a replacement is nearly always of a recent event.
-	for i := len(p.entries) - 1; i >= 0; i-- {
-		if p.entries[i].ID == eventID {
+	for i, v := range slices.Backward(p.entries) {
+		if v.ID == eventID {
 			p.entries = slices.Delete(p.entries, i, i+1)
 			return
 		}

@@ -3,7 +3,7 @@ package hub
 import "time"
 
 // Action is what a reaction wants done at a connection, in the one vocabulary for all vendors
-// (LANGUAGE.md, "Actions"): set_stage, set_fields, add_tag, create_task, …
+// (LANGUAGE.md, "Actions"): set_stage, set_fields, add_tag, create_task, ….
 type Action struct {
 	Name   string         `json:"name"`
 	Params map[string]any `json:"params"` // literal values, expressions already evaluated

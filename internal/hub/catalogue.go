@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -77,9 +78,7 @@ func (k *Kinds) All() []Kind {
 // With returns a catalogue that also holds extra, whose names win.
 func (k *Kinds) With(extra ...Kind) *Kinds {
 	out := &Kinds{byName: make(map[string]Kind, len(k.byName)+len(extra))}
-	for name, kind := range k.byName {
-		out.byName[name] = kind
-	}
+	maps.Copy(out.byName, k.byName)
 	for _, kind := range extra {
 		out.byName[kind.Name] = kind
 	}

@@ -48,9 +48,3 @@ func (m Money) Add(o Money) (Money, error) {
 
 // String gives "54.90 USD".
 func (m Money) String() string { return m.Amount.String() + " " + m.Currency }
-
-// moneyJSON is the shape of API.md: {"amount":"40.00","currency":"EUR"}.
-type moneyJSON struct {
-	Amount   string `json:"amount"`
-	Currency string `json:"currency"`
-}

@@ -138,8 +138,7 @@ func (r *rule) open(stage string, present *Stage) bool {
 
 func (m *Model) failed(rule int, err error) error {
 	e := &ConditionError{Model: m.Name, Rule: rule, Line: m.rules[rule].line, Err: err}
-	var at *expression.RunError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*expression.RunError](err); ok {
 		e.Line, e.Column = m.places[m.rules[rule].when].at(at.Offset)
 	}
 	return e

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -240,12 +241,7 @@ func (s *source) fields(n *yaml.Node, path string, known ...string) map[string]*
 }
 
 func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 // pairs calls fn for each key of a mapping, in order; doubled keys are reported.

@@ -424,8 +424,10 @@ func BenchmarkDecide(b *testing.B) {
 	m := clc(b)
 	var events []hub.Event
 	for i := range 20 {
-		events = append(events, hub.Event{Kind: []string{"order.paid", "page.viewed", "survey.answered"}[i%3], OccurredAt: day(i * 9),
-			Properties: map[string]any{"metric": "nps", "score": 9.0, "id": fmt.Sprint(i)}})
+		events = append(events, hub.Event{
+			Kind: []string{"order.paid", "page.viewed", "survey.answered"}[i%3], OccurredAt: day(i * 9),
+			Properties: map[string]any{"metric": "nps", "score": 9.0, "id": fmt.Sprint(i)},
+		})
 	}
 	f := facts(b, events...)
 	st := m.Initial(day(0))

@@ -53,8 +53,7 @@ func Problems(err error) []*Problem {
 		}
 		return out
 	}
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return []*Problem{p}
 	}
 	return nil

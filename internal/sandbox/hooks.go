@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -298,9 +299,7 @@ func (s *Sandbox) post(ctx context.Context, h *hook, target, signedAs string, no
 		list := make([]map[string]any, len(h.events))
 		for i, ev := range h.events {
 			list[i] = map[string]any{"attemptNumber": h.attempts}
-			for k, v := range ev {
-				list[i][k] = v
-			}
+			maps.Copy(list[i], ev)
 		}
 		body = encode(list)
 	}

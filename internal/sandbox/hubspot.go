@@ -44,8 +44,15 @@ type hubRecord struct {
 
 // lifecycle is the portal's order of lifecycle stages; "1001" is a stage the portal's owner made.
 var lifecycle = []hubOption{
-	{"subscriber", "Subscriber"}, {"lead", "Lead"}, {"marketingqualifiedlead", "Marketing Qualified Lead"}, {"salesqualifiedlead", "Sales Qualified Lead"},
-	{"opportunity", "Opportunity"}, {"customer", "Customer"}, {"evangelist", "Evangelist"}, {"other", "Other"}, {"1001", "Lost customer"},
+	{"subscriber", "Subscriber"},
+	{"lead", "Lead"},
+	{"marketingqualifiedlead", "Marketing Qualified Lead"},
+	{"salesqualifiedlead", "Sales Qualified Lead"},
+	{"opportunity", "Opportunity"},
+	{"customer", "Customer"},
+	{"evangelist", "Evangelist"},
+	{"other", "Other"},
+	{"1001", "Lost customer"},
 }
 
 func newHubSpot(s *Sandbox) *hubspot {
@@ -137,8 +144,10 @@ func (v *hubspot) emit(t *hubType, what string, id int64, by actor, more map[str
 	if _, property := more["propertyName"]; property {
 		verb = "propertyChange"
 	}
-	ev := map[string]any{"eventId": first + v.next(counter), "subscriptionId": subscription, "portalId": 62515001, "appId": appID, "occurredAt": at.UnixMilli(),
-		"subscriptionType": singular[t.name] + "." + verb, "changeSource": by.source, "sourceId": by.id}
+	ev := map[string]any{
+		"eventId": first + v.next(counter), "subscriptionId": subscription, "portalId": 62515001, "appId": appID, "occurredAt": at.UnixMilli(),
+		"subscriptionType": singular[t.name] + "." + verb, "changeSource": by.source, "sourceId": by.id,
+	}
 	if verb != "associationChange" {
 		ev["objectId"] = id
 	}
@@ -150,7 +159,8 @@ func (v *hubspot) emit(t *hubType, what string, id int64, by actor, more map[str
 	}
 	maps.Copy(ev, more)
 	v.enqueue(&hook{vendor: HubSpot, id: serial, topic: ev["subscriptionType"].(string), events: []map[string]any{ev}, header: map[string]string{
-		"Content-Type": "application/json", "User-Agent": "HubSpot Connect 2.0 (http://dev.hubspot.com/) - WebhooksExecutorDaemon-executor"}})
+		"Content-Type": "application/json", "User-Agent": "HubSpot Connect 2.0 (http://dev.hubspot.com/) - WebhooksExecutorDaemon-executor",
+	}})
 }
 
 func (v *hubspot) find(email string) *hubRecord {
@@ -216,8 +226,10 @@ func (v *hubspot) write(t *hubType, rec *hubRecord, props map[string]string, by 
 }
 
 // probabilities are those of the stages of HubSpot's default pipeline.
-var probabilities = map[string]string{"appointmentscheduled": "0.2", "qualifiedtobuy": "0.4", "presentationscheduled": "0.6", "decisionmakerboughtin": "0.8",
-	"contractsent": "0.9", "closedwon": "1", "closedlost": "0"}
+var probabilities = map[string]string{
+	"appointmentscheduled": "0.2", "qualifiedtobuy": "0.4", "presentationscheduled": "0.6", "decisionmakerboughtin": "0.8",
+	"contractsent": "0.9", "closedwon": "1", "closedlost": "0",
+}
 
 // stageRank is the stage's place in the portal's order; empty is before all.
 func stageRank(stage string) int {
@@ -316,12 +328,16 @@ func (v *hubspot) play(step Step, at time.Time) error {
 		if step.Object == "" || v.byHandle[step.Object] != 0 {
 			return stepErr(step, "a deal needs an object name of its own, not %q", step.Object)
 		}
-		d := v.create(deals, map[string]string{"dealname": step.Subject, "amount": step.Amount, "deal_currency_code": orText(step.Currency, "EUR"), "pipeline": "default",
-			"dealstage": orText(step.Value, "appointmentscheduled")}, person, at)
+		d := v.create(deals, map[string]string{
+			"dealname": step.Subject, "amount": step.Amount, "deal_currency_code": orText(step.Currency, "EUR"), "pipeline": "default",
+			"dealstage": orText(step.Value, "appointmentscheduled"),
+		}, person, at)
 		v.byHandle[step.Object] = d.id
 		v.associate(deals, d, contacts, c)
-		v.emit(deals, "associationChange", d.id, actor{"USER", ""}, map[string]any{"associationType": "DEAL_TO_CONTACT", "fromObjectId": d.id, "toObjectId": c.id,
-			"associationRemoved": false, "isPrimaryAssociation": false}, at)
+		v.emit(deals, "associationChange", d.id, actor{"USER", ""}, map[string]any{
+			"associationType": "DEAL_TO_CONTACT", "fromObjectId": d.id, "toObjectId": c.id,
+			"associationRemoved": false, "isPrimaryAssociation": false,
+		}, at)
 	case "task.completed":
 		tasks := v.types["tasks"]
 		for _, id := range slices.Sorted(maps.Keys(tasks.records)) {
@@ -350,8 +366,10 @@ func (v *hubspot) merge(step Step, c *hubRecord, at time.Time) error {
 	merged.props["hs_merged_object_ids"] = strconv.FormatInt(c.id, 10) + ";" + strconv.FormatInt(other.id, 10)
 	contacts.records[merged.id] = merged
 	c.archived, other.archived = true, true
-	v.emit(contacts, "merge", c.id, person, map[string]any{"primaryObjectId": c.id, "mergedObjectIds": []any{other.id}, "newObjectId": merged.id,
-		"numberOfPropertiesMoved": len(other.props), "changeFlag": "UPDATED"}, at)
+	v.emit(contacts, "merge", c.id, person, map[string]any{
+		"primaryObjectId": c.id, "mergedObjectIds": []any{other.id}, "newObjectId": merged.id,
+		"numberOfPropertiesMoved": len(other.props), "changeFlag": "UPDATED",
+	}, at)
 	return nil
 }
 
@@ -371,8 +389,10 @@ func (v *hubspot) state() VendorState {
 	}
 	each("contacts", func(id string, rec *hubRecord) {
 		p := rec.props
-		out.Customers = append(out.Customers, Customer{ID: id, Kind: "contact", Email: p["email"], Phone: p["phone"], Name: strings.TrimSpace(p["firstname"] + " " + p["lastname"]),
-			Tags: []string{}, Fields: maps.Clone(p), CreatedAt: rec.created, UpdatedAt: rec.updated, Deleted: rec.archived})
+		out.Customers = append(out.Customers, Customer{
+			ID: id, Kind: "contact", Email: p["email"], Phone: p["phone"], Name: strings.TrimSpace(p["firstname"] + " " + p["lastname"]),
+			Tags: []string{}, Fields: maps.Clone(p), CreatedAt: rec.created, UpdatedAt: rec.updated, Deleted: rec.archived,
+		})
 	})
 	each("tasks", func(id string, rec *hubRecord) {
 		if rec.archived {
@@ -384,8 +404,10 @@ func (v *hubspot) state() VendorState {
 				fields[name] = value
 			}
 		}
-		out.Tasks = append(out.Tasks, Task{ID: id, Subject: rec.props["hs_task_subject"], Text: rec.props["hs_task_body"], Status: rec.props["hs_task_status"], Due: rec.props["hs_timestamp"],
-			Customer: contactOf(rec), Owner: rec.props["hubspot_owner_id"], Fields: fields, CreatedAt: rec.created})
+		out.Tasks = append(out.Tasks, Task{
+			ID: id, Subject: rec.props["hs_task_subject"], Text: rec.props["hs_task_body"], Status: rec.props["hs_task_status"], Due: rec.props["hs_timestamp"],
+			Customer: contactOf(rec), Owner: rec.props["hubspot_owner_id"], Fields: fields, CreatedAt: rec.created,
+		})
 	})
 	each("notes", func(id string, rec *hubRecord) {
 		if !rec.archived {

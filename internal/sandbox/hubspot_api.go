@@ -73,8 +73,10 @@ func (v *hubspot) serve(r *request) response {
 
 // limited is HubSpot's 429, which promises no Retry-After.
 func (v *hubspot) limited(policy, message string) response {
-	return answer(http.StatusTooManyRequests, map[string]any{"status": "error", "message": message, "errorType": "RATE_LIMIT", "policyName": policy,
-		"correlationId": uuid("correlation", strconv.FormatInt(v.next("hubspot/correlation"), 10))})
+	return answer(http.StatusTooManyRequests, map[string]any{
+		"status": "error", "message": message, "errorType": "RATE_LIMIT", "policyName": policy,
+		"correlationId": uuid("correlation", strconv.FormatInt(v.next("hubspot/correlation"), 10)),
+	})
 }
 
 func (v *hubspot) token(r *request) response {
@@ -138,8 +140,10 @@ func (p *hubProperty) json() map[string]any {
 	for i, o := range p.options {
 		options = append(options, map[string]any{"label": o.label, "value": o.value, "displayOrder": i, "hidden": false})
 	}
-	return map[string]any{"name": p.name, "label": p.label, "type": p.typ, "fieldType": orText(p.fieldType, "text"), "groupName": orText(p.group, "information"), "options": options,
-		"hasUniqueValue": p.unique, "hubspotDefined": p.builtin, "archived": false, "modificationMetadata": map[string]any{"readOnlyValue": p.readOnly}}
+	return map[string]any{
+		"name": p.name, "label": p.label, "type": p.typ, "fieldType": orText(p.fieldType, "text"), "groupName": orText(p.group, "information"), "options": options,
+		"hasUniqueValue": p.unique, "hubspotDefined": p.builtin, "archived": false, "modificationMetadata": map[string]any{"readOnlyValue": p.readOnly},
+	}
 }
 
 // properties lists, reads and creates property definitions.
@@ -185,8 +189,10 @@ func (v *hubspot) properties(r *request, t *hubType, rest []string) response {
 	if err := decode(r, &in); err != nil {
 		return v.invalid("Invalid input JSON: " + err.Error())
 	}
-	fieldTypes := map[string][]string{"string": {"text", "textarea", "file", "html", "phonenumber"}, "number": {"number"}, "datetime": {"date"}, "date": {"date"},
-		"enumeration": {"select", "radio", "checkbox", "booleancheckbox"}, "bool": {"booleancheckbox"}}
+	fieldTypes := map[string][]string{
+		"string": {"text", "textarea", "file", "html", "phonenumber"}, "number": {"number"}, "datetime": {"date"}, "date": {"date"},
+		"enumeration": {"select", "radio", "checkbox", "booleancheckbox"}, "bool": {"booleancheckbox"},
+	}
 	switch {
 	case in.Name == "" || in.Label == "" || in.GroupName == "":
 		return v.invalid("Invalid input: name, label and groupName are required")
@@ -299,8 +305,10 @@ func csv(values []string) []string {
 
 // lookup finds a record by id or by a unique property; both are consistent.
 func (v *hubspot) lookup(t *hubType, id, by string) (*hubRecord, *response) {
-	missing := answer(http.StatusNotFound, map[string]any{"status": "error", "message": "Object not found.  objectId are usually numeric.", "category": "OBJECT_NOT_FOUND",
-		"correlationId": uuid("correlation", id)})
+	missing := answer(http.StatusNotFound, map[string]any{
+		"status": "error", "message": "Object not found.  objectId are usually numeric.", "category": "OBJECT_NOT_FOUND",
+		"correlationId": uuid("correlation", id),
+	})
 	if by == "" || by == "hs_object_id" {
 		n, err := strconv.ParseInt(id, 10, 64)
 		rec := t.records[n]

@@ -45,8 +45,10 @@ func (v *hubspot) associations(r *request, p []string) (response, bool) {
 		for _, input := range in.Inputs {
 			rec, _ := v.lookup(from, input.ID, "")
 			if rec == nil || len(rec.assoc[to.name]) == 0 {
-				errs = append(errs, map[string]any{"status": "error", "category": "OBJECT_NOT_FOUND", "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND",
-					"message": "No " + singular[to.name] + " is associated with " + singular[from.name] + " " + input.ID + ".", "context": map[string]any{"fromObjectId": []any{input.ID}}})
+				errs = append(errs, map[string]any{
+					"status": "error", "category": "OBJECT_NOT_FOUND", "subCategory": "crm.associations.NO_ASSOCIATIONS_FOUND",
+					"message": "No " + singular[to.name] + " is associated with " + singular[from.name] + " " + input.ID + ".", "context": map[string]any{"fromObjectId": []any{input.ID}},
+				})
 				continue
 			}
 			list := []any{}
@@ -103,11 +105,15 @@ func (v *hubspot) associations(r *request, p []string) (response, bool) {
 		v.associate(from, a, to, b)
 		if fresh {
 			kind := strings.ToUpper(singular[from.name] + "_TO_" + singular[to.name])
-			v.emit(from, "associationChange", a.id, v.app(), map[string]any{"associationType": kind, "fromObjectId": a.id, "toObjectId": b.id, "associationRemoved": false,
-				"isPrimaryAssociation": false}, r.business)
+			v.emit(from, "associationChange", a.id, v.app(), map[string]any{
+				"associationType": kind, "fromObjectId": a.id, "toObjectId": b.id, "associationRemoved": false,
+				"isPrimaryAssociation": false,
+			}, r.business)
 		}
-		return answer(http.StatusOK, map[string]any{"status": "COMPLETE", "results": []any{map[string]any{"from": map[string]any{"id": p[3]}, "to": map[string]any{"id": p[7]},
-			"associationSpec": map[string]any{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": associationTypes[[2]string{from.name, to.name}]}}}}), true
+		return answer(http.StatusOK, map[string]any{"status": "COMPLETE", "results": []any{map[string]any{
+			"from": map[string]any{"id": p[3]}, "to": map[string]any{"id": p[7]},
+			"associationSpec": map[string]any{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": associationTypes[[2]string{from.name, to.name}]},
+		}}}), true
 	}
 	return response{}, false
 }

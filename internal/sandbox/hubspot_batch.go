@@ -198,7 +198,8 @@ func (v *hubspot) search(r *request, t *hubType) response {
 				Value        string   `json:"value"`
 				Values       []string `json:"values"`
 			} `json:"filters"`
-		}) bool {
+		},
+		) bool {
 			for _, f := range g.Filters {
 				if !hubMatch(t.properties[f.PropertyName], fields[f.PropertyName], f.Operator, f.Value, f.Values) {
 					return false

@@ -30,8 +30,10 @@ func link(to string, typ int) []any {
 }
 
 func reference(object string, b *bench) reply {
-	return b.call("POST", hubAPI+"/properties/"+object, map[string]any{"name": "stagewire_ref", "label": "Stagewire reference", "type": "string", "fieldType": "text",
-		"groupName": "taskinformation", "hasUniqueValue": true})
+	return b.call("POST", hubAPI+"/properties/"+object, map[string]any{
+		"name": "stagewire_ref", "label": "Stagewire reference", "type": "string", "fieldType": "text",
+		"groupName": "taskinformation", "hasUniqueValue": true,
+	})
 }
 
 func TestHubSpotIsStrict(t *testing.T) {

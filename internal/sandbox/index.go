@@ -31,11 +31,11 @@ func (x *index) find(now time.Time, lag time.Duration, match func(map[string]str
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(x.versions)) {
 		list := x.versions[id]
-		for i := len(list) - 1; i >= 0; i-- {
-			if list[i].at.After(now.Add(-lag)) {
+		for _, l := range slices.Backward(list) {
+			if l.at.After(now.Add(-lag)) {
 				continue
 			}
-			if list[i].fields != nil && match(list[i].fields) {
+			if l.fields != nil && match(l.fields) {
 				out = append(out, id)
 			}
 			break

@@ -142,8 +142,10 @@ func (s *Sandbox) loadPeople(cfg LoadConfig) ([]*shopCustomer, error) {
 		id := 7_100_000_000_000 + int64(cfg.Seed%1000)*1_000_000 + int64(i)
 		c := v.customers[id]
 		if c == nil {
-			c = &shopCustomer{id: id, email: fmt.Sprintf("load-%d-%d@example.com", cfg.Seed, i), first: "Load", last: strconv.Itoa(i), metafields: map[string]metafield{},
-				created: at, updated: at, consent: "not_subscribed", currency: "EUR"}
+			c = &shopCustomer{
+				id: id, email: fmt.Sprintf("load-%d-%d@example.com", cfg.Seed, i), first: "Load", last: strconv.Itoa(i), metafields: map[string]metafield{},
+				created: at, updated: at, consent: "not_subscribed", currency: "EUR",
+			}
 			v.customers[id] = c
 			v.index(c)
 			for _, name := range cfg.Also {
@@ -172,11 +174,15 @@ func (s *Sandbox) loadOne(ctx context.Context, cfg LoadConfig, people []*shopCus
 		at = cfg.Start.Add(time.Duration(n) * cfg.Step)
 	}
 	at = at.UTC().Truncate(time.Second)
-	o := &shopOrder{id: 5_800_000_000_000 + int64(cfg.Seed%1000)*100_000_000 + int64(n), number: 100_000 + n, customer: c, amount: amount, currency: "EUR", product: "Blue Mug",
-		financial: "paid", created: at, updated: at}
+	o := &shopOrder{
+		id: 5_800_000_000_000 + int64(cfg.Seed%1000)*100_000_000 + int64(n), number: 100_000 + n, customer: c, amount: amount, currency: "EUR", product: "Blue Mug",
+		financial: "paid", created: at, updated: at,
+	}
 	h := s.vendors[Shopify].(*shopify).hook("orders/paid", encode(o.body(s.cfg.Accounts[Shopify]["shop"])), at, "load/"+strconv.FormatUint(cfg.Seed, 10)+"/"+strconv.Itoa(n))
-	out := &LoadedOrder{WebhookID: h.id, EventID: h.header["X-Shopify-Event-Id"], OrderID: strconv.FormatInt(o.id, 10), CustomerID: strconv.FormatInt(c.id, 10), Email: c.email,
-		Amount: cents(amount), Currency: "EUR", OccurredAt: at}
+	out := &LoadedOrder{
+		WebhookID: h.id, EventID: h.header["X-Shopify-Event-Id"], OrderID: strconv.FormatInt(o.id, 10), CustomerID: strconv.FormatInt(c.id, 10), Email: c.email,
+		Amount: cents(amount), Currency: "EUR", OccurredAt: at,
+	}
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		target := s.hub + s.cfg.Paths[Shopify]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -65,11 +66,15 @@ type Config struct {
 func DefaultAccounts() map[string]map[string]string {
 	return map[string]map[string]string{
 		Shopify: {"shop": "example-shop.myshopify.com", "client_id": "sandbox-shop", "client_secret": "sandbox-shopify-secret"},
-		Zendesk: {"subdomain": "example", "webhook_secret": "sandbox-zendesk-secret", "client_id": "sandbox-desk", "client_secret": "sandbox-zendesk-client",
-			"integration_user": digits(zendeskIntegration)},
+		Zendesk: {
+			"subdomain": "example", "webhook_secret": "sandbox-zendesk-secret", "client_id": "sandbox-desk", "client_secret": "sandbox-zendesk-client",
+			"integration_user": digits(zendeskIntegration),
+		},
 		HubSpot: {"app_id": "54321001", "client_id": "sandbox-crm", "client_secret": "sandbox-hubspot-secret", "refresh_token": "sandbox-hubspot-refresh"},
-		Zoho: {"region": "eu", "client_id": "1000.SANDBOX", "client_secret": "sandbox-zoho-secret", "refresh_token": "1000.sandbox-zoho-refresh",
-			"token": "sandbox-zoho-token", "integration_user": zohoApp.id},
+		Zoho: {
+			"region": "eu", "client_id": "1000.SANDBOX", "client_secret": "sandbox-zoho-secret", "refresh_token": "1000.sandbox-zoho-refresh",
+			"token": "sandbox-zoho-token", "integration_user": zohoApp.id,
+		},
 	}
 }
 
@@ -128,14 +133,10 @@ func New(cfg Config) *Sandbox {
 		cfg.Transport = &http.Transport{MaxIdleConns: 256, MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second}
 	}
 	paths := map[string]string{Shopify: "/hooks/shop", Zendesk: "/hooks/desk", HubSpot: "/hooks/crm", Zoho: "/hooks/zoho"}
-	for name, path := range cfg.Paths {
-		paths[name] = path
-	}
+	maps.Copy(paths, cfg.Paths)
 	cfg.Paths = paths
 	accounts := DefaultAccounts()
-	for name, account := range cfg.Accounts {
-		accounts[name] = account
-	}
+	maps.Copy(accounts, cfg.Accounts)
 	cfg.Accounts = accounts
 	s := &Sandbox{
 		cfg: cfg, log: cfg.Log,
@@ -173,9 +174,7 @@ func (s *Sandbox) Seed() uint64 { return s.cfg.Seed }
 // Account returns a copy of a vendor's account, under the keys of a connection.
 func (s *Sandbox) Account(vendor string) map[string]string {
 	out := map[string]string{}
-	for k, v := range s.cfg.Accounts[vendor] {
-		out[k] = v
-	}
+	maps.Copy(out, s.cfg.Accounts[vendor])
 	return out
 }
 

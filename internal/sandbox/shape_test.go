@@ -164,8 +164,10 @@ func TestHydrationHasTheSamplesShapes(t *testing.T) {
 	state := b.State()
 	contact, deal := state[HubSpot].Customers[0].ID, state[HubSpot].Deals[0].ID
 	zoho, zohoDeal := state[Zoho].Customers[0].ID, state[Zoho].Deals[0].ID
-	b.call("POST", "/zoho/crm/v8/settings/fields?module=Contacts", map[string]any{"fields": []any{map[string]any{"field_label": "Lifecycle Stage", "data_type": "picklist",
-		"pick_list_values": []any{map[string]any{"display_value": "Opportunity", "actual_value": "Opportunity"}}}}})
+	b.call("POST", "/zoho/crm/v8/settings/fields?module=Contacts", map[string]any{"fields": []any{map[string]any{
+		"field_label": "Lifecycle Stage", "data_type": "picklist",
+		"pick_list_values": []any{map[string]any{"display_value": "Opportunity", "actual_value": "Opportunity"}},
+	}}})
 	for path, file := range map[string]string{
 		"/hubspot/crm/v3/objects/contacts/" + contact + "?properties=email,phone,firstname,lastname,lifecyclestage,hs_email_optout&associations=deals":                                                                                "hubspot/hydrate/contact.json",
 		"/hubspot/crm/v3/objects/deals/" + deal + "?properties=dealname,dealstage,pipeline,amount,deal_currency_code,closedate,hs_is_closed,hs_is_closed_won&associations=contacts":                                                   "hubspot/hydrate/deal.json",

@@ -80,8 +80,10 @@ type shopCheckout struct {
 }
 
 func newShopify(s *Sandbox) *shopify {
-	return &shopify{Sandbox: s, customers: map[int64]*shopCustomer{}, orders: map[int64]*shopOrder{}, checkouts: map[string]*shopCheckout{},
-		byHandle: map[string]int64{}, definitions: map[string]map[string]any{}, searchable: newIndex()}
+	return &shopify{
+		Sandbox: s, customers: map[int64]*shopCustomer{}, orders: map[int64]*shopOrder{}, checkouts: map[string]*shopCheckout{},
+		byHandle: map[string]int64{}, definitions: map[string]map[string]any{}, searchable: newIndex(),
+	}
 }
 
 func (v *shopify) find(email string) *shopCustomer {
@@ -131,16 +133,20 @@ func (v *shopify) play(step Step, at time.Time) error {
 			return stepErr(step, "the shop knows %s already", step.Customer)
 		}
 		first, last := splitName(step.Name)
-		c := &shopCustomer{id: 7012345678900 + v.next("shopify/customer"), email: step.Customer, phone: step.Phone, first: first, last: last,
-			metafields: map[string]metafield{}, created: at, updated: at, consent: "not_subscribed", currency: orText(step.Currency, "EUR")}
+		c := &shopCustomer{
+			id: 7012345678900 + v.next("shopify/customer"), email: step.Customer, phone: step.Phone, first: first, last: last,
+			metafields: map[string]metafield{}, created: at, updated: at, consent: "not_subscribed", currency: orText(step.Currency, "EUR"),
+		}
 		v.customers[c.id] = c
 		v.index(c)
 		v.emit("customers/create", c.body(true), at)
 		return nil
 	case "shop.uninstalled":
-		v.emit("app/uninstalled", map[string]any{"id": 65512345678, "name": "Example Shop", "email": "owner@example.com", "domain": "shop.example.com",
+		v.emit("app/uninstalled", map[string]any{
+			"id": 65512345678, "name": "Example Shop", "email": "owner@example.com", "domain": "shop.example.com",
 			"myshopify_domain": v.cfg.Accounts[Shopify]["shop"], "country_code": "US", "currency": "USD", "iana_timezone": "America/New_York",
-			"plan_name": "basic", "created_at": "2024-01-01T00:00:00-05:00", "updated_at": shopTime(at)}, at)
+			"plan_name": "basic", "created_at": "2024-01-01T00:00:00-05:00", "updated_at": shopTime(at),
+		}, at)
 		return nil
 	case "order.paid", "order.fulfilled", "order.cancelled", "order.refunded":
 		return v.playOrder(step, at)
@@ -166,12 +172,16 @@ func (v *shopify) play(step Step, at time.Time) error {
 		v.index(c)
 		v.emit("customers/delete", map[string]any{"id": c.id, "phone": nil, "addresses": []any{}, "tax_exemptions": []any{}, "admin_graphql_api_id": c.gid()}, at)
 	case "customer.erased":
-		v.emit("customers/redact", map[string]any{"shop_id": 65512345678, "shop_domain": v.cfg.Accounts[Shopify]["shop"],
-			"customer": map[string]any{"id": c.id, "email": c.email, "phone": textOrNil(c.phone)}, "orders_to_redact": v.ordersOf(c)}, at)
+		v.emit("customers/redact", map[string]any{
+			"shop_id": 65512345678, "shop_domain": v.cfg.Accounts[Shopify]["shop"],
+			"customer": map[string]any{"id": c.id, "email": c.email, "phone": textOrNil(c.phone)}, "orders_to_redact": v.ordersOf(c),
+		}, at)
 	case "consent.changed":
 		c.consent, c.consentAt = orText(step.Value, "subscribed"), at
-		v.emit("customers_email_marketing_consent/update", map[string]any{"customer_id": c.id, "email_address": c.email,
-			"email_marketing_consent": map[string]any{"state": c.consent, "opt_in_level": "single_opt_in", "consent_updated_at": shopTime(at)}}, at)
+		v.emit("customers_email_marketing_consent/update", map[string]any{
+			"customer_id": c.id, "email_address": c.email,
+			"email_marketing_consent": map[string]any{"state": c.consent, "opt_in_level": "single_opt_in", "consent_updated_at": shopTime(at)},
+		}, at)
 	case "tag.added":
 		v.addTags(c, step.Tags, at)
 	case "tag.removed":
@@ -185,8 +195,10 @@ func (v *shopify) play(step Step, at time.Time) error {
 			return stepErr(step, "amount %q", step.Amount)
 		}
 		n := v.next("shopify/order")
-		o := &shopOrder{id: 5912345678900 + n, number: 1000 + int(n), customer: c, amount: amount, currency: orText(step.Currency, "EUR"),
-			product: orText(step.Subject, "Blue Mug"), financial: "pending", created: at, updated: at}
+		o := &shopOrder{
+			id: 5912345678900 + n, number: 1000 + int(n), customer: c, amount: amount, currency: orText(step.Currency, "EUR"),
+			product: orText(step.Subject, "Blue Mug"), financial: "pending", created: at, updated: at,
+		}
 		v.orders[o.id], v.byHandle[step.Object] = o, o.id
 		c.orders++
 		v.emit("orders/create", o.body(v.cfg.Accounts[Shopify]["shop"]), at)
@@ -340,8 +352,10 @@ func (v *shopify) state() VendorState {
 			fields[name] = m.value
 		}
 		key := strconv.FormatInt(id, 10)
-		out.Customers = append(out.Customers, Customer{ID: key, Kind: "customer", Email: c.email, Phone: c.phone, Name: strings.TrimSpace(c.first + " " + c.last),
-			Tags: notNil(slices.Clone(c.tags)), Fields: fields, Orders: c.orders, CreatedAt: c.created, UpdatedAt: c.updated, Deleted: c.deleted})
+		out.Customers = append(out.Customers, Customer{
+			ID: key, Kind: "customer", Email: c.email, Phone: c.phone, Name: strings.TrimSpace(c.first + " " + c.last),
+			Tags: notNil(slices.Clone(c.tags)), Fields: fields, Orders: c.orders, CreatedAt: c.created, UpdatedAt: c.updated, Deleted: c.deleted,
+		})
 		if c.note != "" {
 			out.Notes = append(out.Notes, Note{ID: "note/" + key, Text: c.note, Customer: key})
 		}

@@ -57,8 +57,10 @@ var shopSchema = &gqlSchema{
 		"CustomerEmailMarketingConsentState": {"marketingState": {"String!", nil}, "marketingOptInLevel": {"String", nil}, "consentUpdatedAt": {"DateTime", nil}},
 		money:                                {"amount": {"Decimal!", nil}, "currencyCode": {"CurrencyCode!", nil}},
 		"MoneyBag":                           {"shopMoney": {money + "!", nil}, "presentmentMoney": {money + "!", nil}},
-		metaField: {"id": {"ID!", nil}, "namespace": {"String!", nil}, "key": {"String!", nil}, "value": {"String!", nil}, "type": {"String!", nil},
-			"compareDigest": {"String!", nil}, "ownerType": {"MetafieldOwnerType!", nil}},
+		metaField: {
+			"id": {"ID!", nil}, "namespace": {"String!", nil}, "key": {"String!", nil}, "value": {"String!", nil}, "type": {"String!", nil},
+			"compareDigest": {"String!", nil}, "ownerType": {"MetafieldOwnerType!", nil},
+		},
 		"CustomerConnection": {"nodes": {"[Customer!]!", nil}, "edges": {"[CustomerEdge!]!", nil}, "pageInfo": {"PageInfo!", nil}},
 		"CustomerEdge":       {"node": {customer + "!", nil}, "cursor": {"String!", nil}},
 		"PageInfo":           {"hasNextPage": {"Boolean!", nil}, "endCursor": {"String", nil}},
@@ -86,8 +88,10 @@ var shopSchema = &gqlSchema{
 		"CustomerIdentifierInput":   {"id": "ID", "emailAddress": "String", "phoneNumber": "String", "customId": "UniqueMetafieldValueInput"},
 		"UniqueMetafieldValueInput": {"namespace": "String", "key": "String!", "value": "String!"},
 		"MetafieldsSetInput":        {"ownerId": "ID!", "namespace": "String", "key": "String!", "type": "String", "value": "String!", "compareDigest": "String"},
-		"CustomerInput": {"id": "ID", "note": "String", "firstName": "String", "lastName": "String", "email": "String", "phone": "String", "locale": "String",
-			"tags": "[String!]", "taxExempt": "Boolean"},
+		"CustomerInput": {
+			"id": "ID", "note": "String", "firstName": "String", "lastName": "String", "email": "String", "phone": "String", "locale": "String",
+			"tags": "[String!]", "taxExempt": "Boolean",
+		},
 		"MetafieldDefinitionInput": {"name": "String!", "namespace": "String", "key": "String!", "type": "String!", "ownerType": "MetafieldOwnerType!", "description": "String", "pin": "Boolean"},
 	},
 	enums: map[string][]string{"MetafieldOwnerType": {"CUSTOMER", "ORDER", "PRODUCT", "SHOP"}},
@@ -117,10 +121,9 @@ func (v *shopify) serve(r *request) response {
 	if !quarter.MatchString(asked) && asked != "unstable" || asked > shopVersions[len(shopVersions)-1] && asked != "unstable" {
 		return answer(http.StatusNotFound, map[string]any{"errors": "Not Found"})
 	}
-	used := asked
-	if asked < shopVersions[0] {
-		used = shopVersions[0] // falls forward
-	}
+	used := max(asked,
+		// falls forward
+		shopVersions[0])
 	return v.graphql(r).with("X-Shopify-API-Version", used)
 }
 
@@ -247,8 +250,10 @@ func (v *shopify) spend(cost float64, now time.Time) (map[string]any, bool) {
 		v.bucket -= cost
 		actual = cost
 	}
-	return map[string]any{"cost": map[string]any{"requestedQueryCost": cost, "actualQueryCost": actual,
-		"throttleStatus": map[string]any{"maximumAvailable": limit, "currentlyAvailable": math.Floor(v.bucket), "restoreRate": perSecond}}}, ok
+	return map[string]any{"cost": map[string]any{
+		"requestedQueryCost": cost, "actualQueryCost": actual,
+		"throttleStatus": map[string]any{"maximumAvailable": limit, "currentlyAvailable": math.Floor(v.bucket), "restoreRate": perSecond},
+	}}, ok
 }
 
 func (v *shopify) resolve(f gqlField, r *request) any {
@@ -425,8 +430,10 @@ func (v *shopify) customerData(c *shopCustomer) any {
 }
 
 func metafieldData(m metafield, ns, key string) map[string]any {
-	return map[string]any{"id": "gid://shopify/Metafield/" + strconv.FormatInt(m.id, 10), "namespace": ns, "key": key, "value": m.value, "type": m.typ,
-		"compareDigest": m.digest(), "ownerType": "CUSTOMER"}
+	return map[string]any{
+		"id": "gid://shopify/Metafield/" + strconv.FormatInt(m.id, 10), "namespace": ns, "key": key, "value": m.value, "type": m.typ,
+		"compareDigest": m.digest(), "ownerType": "CUSTOMER",
+	}
 }
 
 func utcOrNil(t time.Time) any {

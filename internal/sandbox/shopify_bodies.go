@@ -134,11 +134,15 @@ func (o *shopOrder) refund(n int64, amount decimal.Decimal, reason string, at ti
 	return map[string]any{
 		"id": id, "admin_graphql_api_id": "gid://shopify/Refund/" + strconv.FormatInt(id, 10), "order_id": o.id, "created_at": shopTime(at), "note": textOrNil(reason),
 		"user_id": nil, "processed_at": shopTime(at), "restock": false, "duties": []any{}, "order_adjustments": []any{},
-		"refund_line_items": []any{map[string]any{"id": 390012345600 + n, "line_item_id": o.id + 7_200_000_000_000, "quantity": 1, "restock_type": "no_restock",
-			"subtotal": money, "subtotal_set": bag(money, o.currency), "total_tax": "0.00"}},
-		"transactions": []any{map[string]any{"id": transaction, "admin_graphql_api_id": "gid://shopify/OrderTransaction/" + strconv.FormatInt(transaction, 10),
+		"refund_line_items": []any{map[string]any{
+			"id": 390012345600 + n, "line_item_id": o.id + 7_200_000_000_000, "quantity": 1, "restock_type": "no_restock",
+			"subtotal": money, "subtotal_set": bag(money, o.currency), "total_tax": "0.00",
+		}},
+		"transactions": []any{map[string]any{
+			"id": transaction, "admin_graphql_api_id": "gid://shopify/OrderTransaction/" + strconv.FormatInt(transaction, 10),
 			"amount": money, "created_at": shopTime(at), "currency": o.currency, "gateway": "bogus", "kind": "refund", "order_id": o.id, "parent_id": transaction - 100,
-			"processed_at": shopTime(at), "status": "success", "test": false}},
+			"processed_at": shopTime(at), "status": "success", "test": false,
+		}},
 	}
 }
 
@@ -151,8 +155,10 @@ func (k *shopCheckout) body(shop string, at time.Time) map[string]any {
 		"landing_site": "/", "note": nil, "note_attributes": []any{}, "referring_site": "", "currency": k.currency, "presentment_currency": k.currency, "customer_locale": "en",
 		"name": "#" + k.token, "abandoned_checkout_url": "https://" + shop + "/checkouts/redacted/recover", "source_name": "web", "phone": nil,
 		"subtotal_price": total, "total_price": total, "total_tax": "0.00", "total_discounts": "0.00", "total_line_items_price": total, "discount_codes": []any{},
-		"line_items": []any{map[string]any{"key": "1", "title": k.product, "quantity": 1, "price": total, "sku": "SKU-1", "product_id": 8212345678901,
-			"variant_id": 44212345678901, "line_price": total}},
+		"line_items": []any{map[string]any{
+			"key": "1", "title": k.product, "quantity": 1, "price": total, "sku": "SKU-1", "product_id": 8212345678901,
+			"variant_id": 44212345678901, "line_price": total,
+		}},
 		"customer": k.customer.body(false), "shipping_address": nil,
 	}
 }

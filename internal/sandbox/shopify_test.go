@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,9 +35,7 @@ func TestShopifyIsStrict(t *testing.T) {
 	b, gid := shopBench(t)
 	stage := func(more map[string]any) map[string]any {
 		m := map[string]any{"ownerId": gid, "namespace": "lifecycle", "key": "stage", "type": "single_line_text_field", "value": "active"}
-		for k, v := range more {
-			m[k] = v
-		}
+		maps.Copy(m, more)
 		return map[string]any{"m": []any{m}}
 	}
 	for name, tc := range map[string]struct {
@@ -81,8 +80,10 @@ func TestShopifyIsStrict(t *testing.T) {
 		"tag of nobody":            {"", gql(addTags, map[string]any{"id": "gid://shopify/Customer/1", "tags": []any{"x"}}), "", 200, "data.tagsAdd.userErrors.0.message", "Customer does not exist"},
 		"tag too long":             {"", gql(addTags, map[string]any{"id": gid, "tags": []any{strings.Repeat("x", 41)}}), "", 200, "data.tagsAdd.userErrors.0.message", "Tags is too long (maximum is 40 characters)"},
 		"note":                     {"", gql(`mutation($i:CustomerInput!){customerUpdate(input:$i){customer{note} userErrors{message}}}`, map[string]any{"i": map[string]any{"id": gid, "note": "n"}}), "", 200, "data.customerUpdate.customer.note", "n"},
-		"too many metafields": {"", gql(setStage, map[string]any{"m": slices.Repeat([]any{map[string]any{"ownerId": gid, "key": "stage", "value": "x"}}, 26)}), "", 200,
-			"data.metafieldsSet.userErrors.0.code", "LESS_THAN_OR_EQUAL_TO"},
+		"too many metafields": {
+			"", gql(setStage, map[string]any{"m": slices.Repeat([]any{map[string]any{"ownerId": gid, "key": "stage", "value": "x"}}, 26)}), "", 200,
+			"data.metafieldsSet.userErrors.0.code", "LESS_THAN_OR_EQUAL_TO",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := orText(tc.path, graphqlPath)

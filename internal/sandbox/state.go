@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -191,9 +192,7 @@ func (s *Sandbox) AllKnobs() map[string]Knobs {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string]Knobs{}
-	for name, k := range s.knobs {
-		out[name] = k
-	}
+	maps.Copy(out, s.knobs)
 	return out
 }
 

@@ -70,8 +70,10 @@ type zenKey struct {
 }
 
 func newZendesk(s *Sandbox) *zendesk {
-	v := &zendesk{Sandbox: s, users: map[int64]*zenUser{}, tickets: map[int64]*zenTicket{}, byHandle: map[string]int64{}, fields: map[string]*zenField{},
-		searchable: newIndex(), keys: map[string]zenKey{}}
+	v := &zendesk{
+		Sandbox: s, users: map[int64]*zenUser{}, tickets: map[int64]*zenTicket{}, byHandle: map[string]int64{}, fields: map[string]*zenField{},
+		searchable: newIndex(), keys: map[string]zenKey{},
+	}
 	start := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 	v.users[zendeskAgent] = &zenUser{id: zendeskAgent, name: "Grace Agent", email: "grace@example.com", role: "agent", fields: map[string]any{}, created: start, updated: start}
 	v.users[zendeskIntegration] = &zenUser{id: zendeskIntegration, name: "Stagewire", email: "stagewire@example.com", role: "agent", fields: map[string]any{}, created: start, updated: start}
@@ -178,8 +180,10 @@ func (v *zendesk) setField(u *zenUser, f *zenField, value any, at time.Time) {
 	}
 	u.fields[f.key] = value
 	u.updated = at
-	v.emitUser("user.custom_field_changed", u, map[string]any{"current": value, "previous": previous,
-		"custom_field": map[string]any{"field_type": f.typ, "id": digits(f.id), "relationship_target_type": "", "title": f.title}}, at)
+	v.emitUser("user.custom_field_changed", u, map[string]any{
+		"current": value, "previous": previous,
+		"custom_field": map[string]any{"field_type": f.typ, "id": digits(f.id), "relationship_target_type": "", "title": f.title},
+	}, at)
 }
 
 func (v *zendesk) setTags(u *zenUser, tags []string, at time.Time) {
@@ -287,8 +291,10 @@ func (v *zendesk) play(step Step, at time.Time) error {
 		if step.Object == "" {
 			return stepErr(step, "a ticket needs an object name")
 		}
-		t := &zenTicket{subject: step.Subject, status: "new", typ: orText(step.Value, "question"), priority: "normal", requester: u.id, submitter: u.id,
-			channel: "email", tags: slices.Clone(step.Tags)}
+		t := &zenTicket{
+			subject: step.Subject, status: "new", typ: orText(step.Value, "question"), priority: "normal", requester: u.id, submitter: u.id,
+			channel: "email", tags: slices.Clone(step.Tags),
+		}
 		t.comments = []zenComment{{id: 18974155255000 + v.next("zendesk/description"), author: u.id, public: true, body: step.Text, at: at}}
 		v.byHandle[step.Object] = v.newTicket(t, u.id, at).id
 	default:
@@ -348,23 +354,29 @@ func (v *zendesk) state() VendorState {
 				fields[k] = strconv.FormatBool(b)
 			}
 		}
-		out.Customers = append(out.Customers, Customer{ID: digits(id), Kind: "user", Email: u.email, Phone: u.phone, Name: u.name, Tags: notNil(slices.Clone(u.tags)),
-			Fields: fields, CreatedAt: u.created, UpdatedAt: u.updated, Deleted: u.deleted})
+		out.Customers = append(out.Customers, Customer{
+			ID: digits(id), Kind: "user", Email: u.email, Phone: u.phone, Name: u.name, Tags: notNil(slices.Clone(u.tags)),
+			Fields: fields, CreatedAt: u.created, UpdatedAt: u.updated, Deleted: u.deleted,
+		})
 		if u.notes != "" {
 			out.Notes = append(out.Notes, Note{ID: "note/" + digits(id), Text: u.notes, Customer: digits(id)})
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(v.tickets)) {
 		t := v.tickets[id]
-		ticket := Ticket{ID: digits(id), Subject: t.subject, Status: t.status, Type: t.typ, Priority: t.priority, Requester: digits(t.requester), Submitter: digits(t.submitter),
-			ExternalID: t.external, Tags: notNil(slices.Clone(t.tags)), Comments: []Comment{}, CreatedAt: t.created}
+		ticket := Ticket{
+			ID: digits(id), Subject: t.subject, Status: t.status, Type: t.typ, Priority: t.priority, Requester: digits(t.requester), Submitter: digits(t.submitter),
+			ExternalID: t.external, Tags: notNil(slices.Clone(t.tags)), Comments: []Comment{}, CreatedAt: t.created,
+		}
 		for _, c := range t.comments {
 			ticket.Comments = append(ticket.Comments, Comment{Author: digits(c.author), Public: c.public, Body: c.body})
 		}
 		out.Tickets = append(out.Tickets, ticket)
 		if t.typ == "task" {
-			out.Tasks = append(out.Tasks, Task{ID: digits(id), Subject: t.subject, Status: t.status, Due: t.due, Customer: digits(t.requester),
-				Fields: map[string]string{"external_id": t.external}, CreatedAt: t.created})
+			out.Tasks = append(out.Tasks, Task{
+				ID: digits(id), Subject: t.subject, Status: t.status, Due: t.due, Customer: digits(t.requester),
+				Fields: map[string]string{"external_id": t.external}, CreatedAt: t.created,
+			})
 		}
 	}
 	return out

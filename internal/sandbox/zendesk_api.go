@@ -22,8 +22,10 @@ var zenNotFound = zenError(http.StatusNotFound, "RecordNotFound", "Not found")
 
 // zenInvalid is a 422: field → what is wrong with it.
 func zenInvalid(field, code, description string) response {
-	return answer(http.StatusUnprocessableEntity, map[string]any{"error": "RecordInvalid", "description": "Record validation errors",
-		"details": map[string]any{field: []any{map[string]any{"description": description, "error": code}}}})
+	return answer(http.StatusUnprocessableEntity, map[string]any{
+		"error": "RecordInvalid", "description": "Record validation errors",
+		"details": map[string]any{field: []any{map[string]any{"description": description, "error": code}}},
+	})
 }
 
 // zenParameter is a 400 for a body of the wrong shape.
@@ -303,9 +305,11 @@ func (v *zendesk) userJSON(u *zenUser) map[string]any {
 	for key := range v.fields {
 		fields[key] = u.fields[key]
 	}
-	return map[string]any{"id": u.id, "name": u.name, "email": textOrNil(u.email), "phone": textOrNil(u.phone), "external_id": textOrNil(u.external), "role": u.role, "notes": textOrNil(u.notes),
+	return map[string]any{
+		"id": u.id, "name": u.name, "email": textOrNil(u.email), "phone": textOrNil(u.phone), "external_id": textOrNil(u.external), "role": u.role, "notes": textOrNil(u.notes),
 		"active": !u.deleted, "verified": true, "tags": notNil(u.tags), "user_fields": fields, "created_at": zenTime(u.created), "updated_at": zenTime(u.updated),
-		"locale": "en-US", "time_zone": "UTC", "organization_id": nil, "suspended": false, "shared": false}
+		"locale": "en-US", "time_zone": "UTC", "organization_id": nil, "suspended": false, "shared": false,
+	}
 }
 
 // searchUsers is exact and consistent for external_id, and lags for query=.

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -9,8 +10,10 @@ import (
 
 func deskBench(t *testing.T) (*bench, string) {
 	b := newBench(t)
-	b.call("POST", "/zendesk/api/v2/user_fields", map[string]any{"user_field": map[string]any{"type": "dropdown", "title": "Lifecycle stage", "key": "lifecycle_stage",
-		"custom_field_options": []any{map[string]any{"name": "Active", "value": "active"}, map[string]any{"name": "Lost", "value": "lost"}}}})
+	b.call("POST", "/zendesk/api/v2/user_fields", map[string]any{"user_field": map[string]any{
+		"type": "dropdown", "title": "Lifecycle stage", "key": "lifecycle_stage",
+		"custom_field_options": []any{map[string]any{"name": "Active", "value": "active"}, map[string]any{"name": "Lost", "value": "lost"}},
+	}})
 	b.play(Step{Vendor: Zendesk, Do: "customer.created", Customer: "ada@example.com", Name: "Ada Example", Value: "cust_1001"})
 	b.queued(Zendesk)
 	return b, b.State()[Zendesk].Customers[0].ID
@@ -21,9 +24,7 @@ func TestZendeskIsStrict(t *testing.T) {
 	user := func(fields map[string]any) map[string]any { return map[string]any{"user": fields} }
 	ticket := func(more map[string]any) map[string]any {
 		m := map[string]any{"subject": "Call Ada", "comment": map[string]any{"body": "Please", "public": false}, "requester_id": id, "type": "task"}
-		for k, v := range more {
-			m[k] = v
-		}
+		maps.Copy(m, more)
 		return map[string]any{"ticket": m}
 	}
 	for name, tc := range map[string]struct {
@@ -75,9 +76,7 @@ func TestZendeskTokens(t *testing.T) {
 	b := newBench(t)
 	ask := func(change map[string]any) reply {
 		body := map[string]any{"grant_type": "client_credentials", "client_id": "sandbox-desk", "client_secret": "sandbox-zendesk-client", "scope": "users:write tickets:write"}
-		for k, v := range change {
-			body[k] = v
-		}
+		maps.Copy(body, change)
 		return b.call("POST", "/zendesk/oauth/tokens", body)
 	}
 	got := ask(nil)

@@ -66,8 +66,10 @@ func (v *zendesk) createTicket(body map[string]any, r *request) response {
 	if text(comment["body"]) == "" {
 		return zenInvalid("base", "BlankValue", "Description: cannot be blank")
 	}
-	t := &zenTicket{subject: text(in["subject"]), status: cmp.Or(text(in["status"]), "new"), typ: text(in["type"]), priority: text(in["priority"]),
-		external: text(in["external_id"]), due: text(in["due_at"]), channel: "api", submitter: zendeskIntegration, requester: zendeskIntegration}
+	t := &zenTicket{
+		subject: text(in["subject"]), status: cmp.Or(text(in["status"]), "new"), typ: text(in["type"]), priority: text(in["priority"]),
+		external: text(in["external_id"]), due: text(in["due_at"]), channel: "api", submitter: zendeskIntegration, requester: zendeskIntegration,
+	}
 	if res := v.checkTicket(t, in); res != nil {
 		return *res
 	}

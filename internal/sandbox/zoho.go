@@ -92,9 +92,17 @@ func newZoho(s *Sandbox) *zoho {
 		v.modules[name] = m
 	}
 	people := func() []*zohoField {
-		return []*zohoField{{name: "Last_Name", mandatory: true, maxLength: 80}, {name: "First_Name", maxLength: 40}, {name: "Full_Name", readOnly: true},
-			{name: "Email", typ: "email", maxLength: 100}, {name: "Phone", typ: "phone", maxLength: 30}, {name: "Mobile", typ: "phone", maxLength: 30},
-			{name: "Email_Opt_Out", typ: "boolean"}, {name: "Lead_Source"}, {name: "Description", typ: "textarea", maxLength: 32000}}
+		return []*zohoField{
+			{name: "Last_Name", mandatory: true, maxLength: 80},
+			{name: "First_Name", maxLength: 40},
+			{name: "Full_Name", readOnly: true},
+			{name: "Email", typ: "email", maxLength: 100},
+			{name: "Phone", typ: "phone", maxLength: 30},
+			{name: "Mobile", typ: "phone", maxLength: 30},
+			{name: "Email_Opt_Out", typ: "boolean"},
+			{name: "Lead_Source"},
+			{name: "Description", typ: "textarea", maxLength: 32000},
+		}
 	}
 	add("Contacts", 4411220000003000000, "1000000068001", append(people(), &zohoField{name: "Account_Name", typ: "lookup", lookup: "Accounts"},
 		&zohoField{name: "Unsubscribed_Mode", readOnly: true}, &zohoField{name: "Unsubscribed_Time", typ: "datetime", readOnly: true})...)
@@ -218,13 +226,17 @@ func (v *zoho) notify(m *zohoModule, operation string, changes []zohoChange, at 
 		}
 	}
 	for _, t := range targets {
-		body := map[string]any{"server_time": at.UnixMilli(), "query_params": map[string]any{}, "module": m.name, "resource_uri": "https://www.zohoapis." + orText(v.cfg.Accounts[Zoho]["region"], "com") + "/crm/v8/" + m.name,
-			"ids": ids, "affected_fields": fields, "operation": operation, "channel_id": t.channel, "token": t.token}
+		body := map[string]any{
+			"server_time": at.UnixMilli(), "query_params": map[string]any{}, "module": m.name, "resource_uri": "https://www.zohoapis." + orText(v.cfg.Accounts[Zoho]["region"], "com") + "/crm/v8/" + m.name,
+			"ids": ids, "affected_fields": fields, "operation": operation, "channel_id": t.channel, "token": t.token,
+		}
 		if t.values && len(values) > 0 {
 			body["affected_values"] = values
 		}
-		v.enqueue(&hook{vendor: Zoho, id: v.serial("hook/zoho"), topic: m.name + "." + operation, body: encode(body),
-			header: map[string]string{"Content-Type": "application/json; charset=utf-8"}})
+		v.enqueue(&hook{
+			vendor: Zoho, id: v.serial("hook/zoho"), topic: m.name + "." + operation, body: encode(body),
+			header: map[string]string{"Content-Type": "application/json; charset=utf-8"},
+		})
 	}
 }
 
@@ -332,8 +344,10 @@ func (v *zoho) play(step Step, at time.Time) error {
 		if err != nil {
 			return stepErr(step, "amount %q", step.Amount)
 		}
-		rec := v.new(deals, map[string]any{"Deal_Name": step.Subject, "Stage": orText(step.Value, "Qualification"), "Amount": amount, "Currency": orText(step.Currency, "EUR"),
-			"Probability": 10.0, "Closing_Date": at.AddDate(0, 1, 0).In(zohoZone).Format(time.DateOnly), "Contact_Name": map[string]any{"name": c.values["Full_Name"], "id": c.id}}, zohoAna, at)
+		rec := v.new(deals, map[string]any{
+			"Deal_Name": step.Subject, "Stage": orText(step.Value, "Qualification"), "Amount": amount, "Currency": orText(step.Currency, "EUR"),
+			"Probability": 10.0, "Closing_Date": at.AddDate(0, 1, 0).In(zohoZone).Format(time.DateOnly), "Contact_Name": map[string]any{"name": c.values["Full_Name"], "id": c.id},
+		}, zohoAna, at)
 		v.byHandle["Deals/"+step.Object] = rec.id
 		v.notify(deals, "insert", []zohoChange{{rec: rec}}, at)
 	case "task.created":
@@ -375,8 +389,10 @@ func (v *zoho) state() VendorState {
 					fields[name] = strconv.FormatBool(s)
 				}
 			}
-			out.Customers = append(out.Customers, Customer{ID: id, Kind: kind, Email: text(rec.values["Email"]), Phone: text(rec.values["Phone"]), Name: text(rec.values["Full_Name"]),
-				Tags: rec.tagNames(), Fields: fields, CreatedAt: rec.created, UpdatedAt: rec.modified, Deleted: rec.deleted || rec.converted})
+			out.Customers = append(out.Customers, Customer{
+				ID: id, Kind: kind, Email: text(rec.values["Email"]), Phone: text(rec.values["Phone"]), Name: text(rec.values["Full_Name"]),
+				Tags: rec.tagNames(), Fields: fields, CreatedAt: rec.created, UpdatedAt: rec.modified, Deleted: rec.deleted || rec.converted,
+			})
 		}
 	}
 	slices.SortStableFunc(out.Customers, func(a, b Customer) int { return strings.Compare(a.Kind+a.ID, b.Kind+b.ID) })
@@ -395,8 +411,10 @@ func (v *zoho) state() VendorState {
 		if who == "" {
 			who = lookup(rec.values["What_Id"])
 		}
-		out.Tasks = append(out.Tasks, Task{ID: id, Subject: text(rec.values["Subject"]), Text: text(rec.values["Description"]), Status: text(rec.values["Status"]), Due: text(rec.values["Due_Date"]),
-			Customer: who, Owner: lookup(rec.values["Owner"]), Fields: fields, CreatedAt: rec.created})
+		out.Tasks = append(out.Tasks, Task{
+			ID: id, Subject: text(rec.values["Subject"]), Text: text(rec.values["Description"]), Status: text(rec.values["Status"]), Due: text(rec.values["Due_Date"]),
+			Customer: who, Owner: lookup(rec.values["Owner"]), Fields: fields, CreatedAt: rec.created,
+		})
 	}
 	for _, id := range v.modules["Notes"].order {
 		if rec := v.modules["Notes"].records[id]; !rec.deleted {
@@ -406,8 +424,10 @@ func (v *zoho) state() VendorState {
 	for _, id := range v.modules["Deals"].order {
 		rec := v.modules["Deals"].records[id]
 		amount, _ := rec.values["Amount"].(float64)
-		out.Deals = append(out.Deals, Deal{ID: id, Name: text(rec.values["Deal_Name"]), Stage: text(rec.values["Stage"]), Amount: strconv.FormatFloat(amount, 'f', -1, 64),
-			Currency: text(rec.values["Currency"]), Customer: lookup(rec.values["Contact_Name"])})
+		out.Deals = append(out.Deals, Deal{
+			ID: id, Name: text(rec.values["Deal_Name"]), Stage: text(rec.values["Stage"]), Amount: strconv.FormatFloat(amount, 'f', -1, 64),
+			Currency: text(rec.values["Currency"]), Customer: lookup(rec.values["Contact_Name"]),
+		})
 	}
 	return out
 }

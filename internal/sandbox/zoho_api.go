@@ -184,8 +184,10 @@ func (v *zoho) byID(r *request, m *zohoModule, id string) *zohoRecord {
 
 // json is a record as the API shows it; fields nil means all.
 func (rec *zohoRecord) json(m *zohoModule, fields []string) map[string]any {
-	all := map[string]any{"Owner": zohoAna.json(), "Created_Time": zohoTime(rec.created), "Modified_Time": zohoTime(rec.modified), "Created_By": rec.createdBy.json(),
-		"Modified_By": rec.changed.json(), "id": rec.id}
+	all := map[string]any{
+		"Owner": zohoAna.json(), "Created_Time": zohoTime(rec.created), "Modified_Time": zohoTime(rec.modified), "Created_By": rec.createdBy.json(),
+		"Modified_By": rec.changed.json(), "id": rec.id,
+	}
 	if fields == nil {
 		fields = slices.Collect(maps.Keys(m.fields))
 	}
@@ -346,8 +348,10 @@ func (v *zoho) write(r *request, m *zohoModule, verb, id string, parent map[stri
 			items = append(items, bad)
 			continue
 		}
-		item := map[string]any{"code": "SUCCESS", "status": "success", "message": "record updated", "details": map[string]any{"id": rec.id, "Modified_Time": zohoTime(rec.modified),
-			"Modified_By": rec.changed.json(), "Created_Time": zohoTime(rec.created), "Created_By": rec.createdBy.json()}}
+		item := map[string]any{"code": "SUCCESS", "status": "success", "message": "record updated", "details": map[string]any{
+			"id": rec.id, "Modified_Time": zohoTime(rec.modified),
+			"Modified_By": rec.changed.json(), "Created_Time": zohoTime(rec.created), "Created_By": rec.createdBy.json(),
+		}}
 		if fresh {
 			item["message"] = "record added"
 			inserted = append(inserted, zohoChange{rec: rec})

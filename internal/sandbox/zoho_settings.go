@@ -21,8 +21,10 @@ func (v *zoho) settings(r *request, rest []string) response {
 		return zohoError(http.StatusBadRequest, "INVALID_MODULE", "the module name given seems to be invalid", nil)
 	}
 	show := func(f *zohoField) map[string]any {
-		out := map[string]any{"id": f.id, "api_name": f.name, "field_label": f.label, "data_type": f.typ, "custom_field": f.custom, "read_only": f.readOnly,
-			"system_mandatory": f.mandatory, "length": f.maxLength, "unique": map[string]any{}, "pick_list_values": []any{}}
+		out := map[string]any{
+			"id": f.id, "api_name": f.name, "field_label": f.label, "data_type": f.typ, "custom_field": f.custom, "read_only": f.readOnly,
+			"system_mandatory": f.mandatory, "length": f.maxLength, "unique": map[string]any{}, "pick_list_values": []any{},
+		}
 		if f.unique {
 			out["unique"] = map[string]any{"case_sensitive": false}
 		}
@@ -91,8 +93,10 @@ func (v *zoho) settings(r *request, rest []string) response {
 				fail("MANDATORY_NOT_FOUND", "pick_list_values", "required field not found")
 				continue
 			}
-			f := &zohoField{id: strconv.FormatInt(4411220000000090000+v.next("zoho/field"), 10), name: name, label: spec.Label, typ: spec.Type, values: values,
-				unique: spec.Unique != nil || spec.External != nil, custom: true, maxLength: 255}
+			f := &zohoField{
+				id: strconv.FormatInt(4411220000000090000+v.next("zoho/field"), 10), name: name, label: spec.Label, typ: spec.Type, values: values,
+				unique: spec.Unique != nil || spec.External != nil, custom: true, maxLength: 255,
+			}
 			if spec.Length > 0 {
 				f.maxLength = spec.Length
 			}
@@ -203,9 +207,11 @@ func (v *zoho) watch(r *request) response {
 		v.channels[spec.ChannelID] = &zohoChannel{id: spec.ChannelID, token: spec.Token, events: spec.Events, expiry: expiry, values: spec.Values}
 		var events []any
 		for _, event := range spec.Events {
-			module := strings.SplitN(event, ".", 2)[0]
-			events = append(events, map[string]any{"channel_expiry": zohoTime(expiry), "resource_uri": r.base + "/crm/v8/" + module, "resource_id": v.modules[module].channel,
-				"resource_name": module, "channel_id": spec.ChannelID})
+			module, _, _ := strings.Cut(event, ".")
+			events = append(events, map[string]any{
+				"channel_expiry": zohoTime(expiry), "resource_uri": r.base + "/crm/v8/" + module, "resource_id": v.modules[module].channel,
+				"resource_name": module, "channel_id": spec.ChannelID,
+			})
 		}
 		out = append(out, map[string]any{"code": "SUCCESS", "status": "success", "message": "Successfully subscribed for actions-watch of the given module", "details": map[string]any{"events": events}})
 	}
@@ -256,8 +262,10 @@ func (v *zoho) tags(r *request, m *zohoModule, id string, add bool) response {
 		v.set(m, rec, map[string]any{"Tag": list}, zohoApp, r.business)
 		v.notify(m, "update", []zohoChange{{rec, []string{"Tag"}}}, r.business)
 	}
-	return answer(http.StatusOK, map[string]any{"data": []any{map[string]any{"code": "SUCCESS", "details": map[string]any{"id": id, "tags": notNil(next)},
-		"message": "tags updated successfully", "status": "success"}}})
+	return answer(http.StatusOK, map[string]any{"data": []any{map[string]any{
+		"code": "SUCCESS", "details": map[string]any{"id": id, "tags": notNil(next)},
+		"message": "tags updated successfully", "status": "success",
+	}}})
 }
 
 // tagNames are the names of the record's tags.

@@ -170,8 +170,10 @@ func TestZohoWritesComeBackAsOneNotification(t *testing.T) {
 func TestZohoWatch(t *testing.T) {
 	b, id := zohoBench(t)
 	watch := func(expiry time.Time) reply {
-		return b.call("POST", zohoAPI+"/actions/watch", map[string]any{"watch": []any{map[string]any{"channel_id": "77", "events": []any{"Contacts.edit"}, "token": "tok",
-			"channel_expiry": expiry.Format(time.RFC3339), "notify_url": "https://hub.example.com/hooks/zoho"}}})
+		return b.call("POST", zohoAPI+"/actions/watch", map[string]any{"watch": []any{map[string]any{
+			"channel_id": "77", "events": []any{"Contacts.edit"}, "token": "tok",
+			"channel_expiry": expiry.Format(time.RFC3339), "notify_url": "https://hub.example.com/hooks/zoho",
+		}}})
 	}
 	got := watch(b.wire.now().Add(30 * 24 * time.Hour))
 	if got.status != 201 || got.at("watch.0.details.events.0.channel_expiry") != zohoTime(b.wire.now().Add(time.Hour)) {

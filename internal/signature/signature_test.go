@@ -91,7 +91,7 @@ func check(t *testing.T, err, want error, secrets []hub.Secret) {
 		}
 		return
 	}
-	if !errors.Is(err, hub.ErrUnauthenticated) || errors.Is(err, hub.ErrStale) != (want == hub.ErrStale) {
+	if !errors.Is(err, hub.ErrUnauthenticated) || errors.Is(err, hub.ErrStale) != errors.Is(want, hub.ErrStale) {
 		t.Fatalf("got %v, want %v", err, want)
 	}
 	for _, s := range secrets {
@@ -334,7 +334,11 @@ func FuzzVerify(f *testing.F) {
 	schemes := []signature.Verifier{
 		must(f, signature.HMAC{Headers: []string{"S"}}), must(f, signature.HMAC{Headers: []string{"S"}, Encoding: "hex", Prefix: "sha256="}),
 		must(f, signature.HMAC{Headers: []string{"S"}, Signs: "timestamp + bytes", Timestamp: []string{"T"}, TimestampFormat: signature.RFC3339}),
-		signature.HubSpot{}, signature.HubSpot{Version: 2}, signature.HubSpot{Version: 1}, signature.Standard{}, signature.Header("", "S"),
+		signature.HubSpot{},
+		signature.HubSpot{Version: 2},
+		signature.HubSpot{Version: 1},
+		signature.Standard{},
+		signature.Header("", "S"),
 	}
 	f.Fuzz(func(t *testing.T, sig, stamp, body, url string) {
 		w := webhook(body, "S", sig, "T", stamp, "X-HubSpot-Signature-v3", sig, "X-HubSpot-Signature", sig, "X-HubSpot-Request-Timestamp", stamp,

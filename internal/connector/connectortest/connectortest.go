@@ -424,8 +424,10 @@ type actionFile struct {
 func (k *Case) action(t *testing.T) {
 	var f actionFile
 	k.read(t, "action.json", &f)
-	task := connector.Task{Action: hub.Action{Name: f.Action, Params: f.Params}, Reference: f.Reference, Lookup: f.Lookup, Previous: f.Previous, Tried: f.Tried, Mode: f.Mode, Business: f.Business,
-		Recipient: hub.Recipient{CustomerID: f.Customer, Identifiers: f.Identifiers, Traits: f.Traits}}
+	task := connector.Task{
+		Action: hub.Action{Name: f.Action, Params: f.Params}, Reference: f.Reference, Lookup: f.Lookup, Previous: f.Previous, Tried: f.Tried, Mode: f.Mode, Business: f.Business,
+		Recipient: hub.Recipient{CustomerID: f.Customer, Identifiers: f.Identifiers, Traits: f.Traits},
+	}
 	v := &vendor{t: t, dir: k.Dir}
 	r := k.Connector.Perform(context.Background(), v.call, k.Connection, task)
 	v.finished()

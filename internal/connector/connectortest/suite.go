@@ -210,8 +210,10 @@ func (k *Case) doubled(t *testing.T) {
 func (k *Case) statuses(t *testing.T) {
 	var f actionFile
 	k.read(t, "action.json", &f)
-	task := connector.Task{Action: hub.Action{Name: f.Action, Params: f.Params}, Reference: f.Reference, Previous: f.Previous, Business: f.Business,
-		Recipient: hub.Recipient{CustomerID: f.Customer, Identifiers: f.Identifiers, Traits: f.Traits}}
+	task := connector.Task{
+		Action: hub.Action{Name: f.Action, Params: f.Params}, Reference: f.Reference, Previous: f.Previous, Business: f.Business,
+		Recipient: hub.Recipient{CustomerID: f.Customer, Identifiers: f.Identifiers, Traits: f.Traits},
+	}
 	secret := "none"
 	if all := secrets(k.Connection); len(all) > 0 {
 		secret = all[0]
