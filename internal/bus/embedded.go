@@ -131,18 +131,23 @@ type serverLog struct{ log *slog.Logger }
 func (l serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (l serverLog) Debugf(format string, v ...any) {
 	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (l serverLog) Tracef(format string, v ...any) {
 	l.log.Debug("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (l serverLog) Warnf(format string, v ...any) {
 	l.log.Warn("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (l serverLog) Errorf(format string, v ...any) {
 	l.log.Error("nats", "text", fmt.Sprintf(format, v...))
 }
+
 func (l serverLog) Fatalf(format string, v ...any) {
 	l.log.Error("nats", "text", fmt.Sprintf(format, v...))
 }

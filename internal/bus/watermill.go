@@ -305,6 +305,7 @@ func (l routerLog) Error(text string, err error, fields watermill.LogFields) {
 		l.with(fields).Error("router", "text", text, "error", err)
 	}
 }
+
 func (l routerLog) Info(text string, fields watermill.LogFields) {
 	l.with(fields).Debug("router", "text", text)
 }

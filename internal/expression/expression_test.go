@@ -270,8 +270,7 @@ func TestRunTimeErrorsDoNotHold(t *testing.T) {
 	if held || err == nil || !strings.Contains(err.Error(), "different currencies") {
 		t.Errorf("%v, %v", held, err)
 	}
-	e := &RunError{}
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*RunError](err); !ok || e.Offset != strings.Index(p.Text, ">=") {
 		t.Errorf("place: %+v", err)
 	}
 }
@@ -373,8 +372,7 @@ func FuzzExpression(f *testing.F) {
 		s := Begin(Input{Facts: facts, At: day50})
 		defer s.End()
 		_, err := s.Run(p)
-		e := &RunError{}
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*RunError](err); ok && strings.Contains(e.Message, "interface conversion") {
 			t.Fatalf("%q passed the checker and has a wrong type: %s", text, e.Message)
 		}
 		if next := s.Next(); !next.IsZero() && !next.After(day50) {
