@@ -47,6 +47,9 @@ func Init(dir string, o InitOptions) (string, error) {
 		if d.IsDir() {
 			return os.MkdirAll(to, 0o755)
 		}
+		if name == "README.md" { // about the example, not about the installation
+			return nil
+		}
 		text, err := fs.ReadFile(root, name)
 		if err != nil {
 			return err
