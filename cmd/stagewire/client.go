@@ -139,7 +139,19 @@ func (a *api) do(ctx context.Context, method, path string, query url.Values, bod
 	if problem.Status == http.StatusUnauthorized && a.token.IsZero() {
 		return nil, errors.New("the hub wants a token: give --token, or set STAGEWIRE_TOKEN")
 	}
+	if len(problem.Errors) > 0 {
+		return nil, refusedFiles(problem.Errors)
+	}
 	return nil, fmt.Errorf("the hub answers %d: %s", problem.Status, problem.Detail)
+}
+
+// refusedFiles are mistakes that the hub found in files, as check finds them.
+func refusedFiles(mistakes []server.Mistake) error {
+	errs := make([]error, 0, len(mistakes))
+	for _, m := range mistakes {
+		errs = append(errs, config.Problem(m))
+	}
+	return errors.Join(errs...)
 }
 
 // ask sends one request and decodes the answer.

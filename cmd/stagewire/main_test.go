@@ -5,10 +5,12 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/stagewire/stagewire/internal/config"
 	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/connector/connectortest"
+	"github.com/stagewire/stagewire/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts are the manual of the command line. Beside testscript's own commands they have hub, which starts a real hub on
-// stagewire.yaml, post, which sends it a webhook, and eventually, which repeats a command until its output matches.
+// stagewire.yaml, reload, which makes it read its files again, vendors, which plays the outside systems at $VENDORS, post, which sends
+// the hub a webhook, and eventually, which repeats a command until its output matches.
 func TestScripts(t *testing.T) {
 	repository, err := filepath.Abs("../..")
 	if err != nil {
@@ -39,7 +43,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"hub": startHub, "post": post, "eventually": eventually,
+			"hub": startHub, "reload": reload, "vendors": vendorsPlayed, "post": post, "eventually": eventually,
 		},
 		RequireExplicitExec: true,
 	})
@@ -68,12 +72,45 @@ func startHub(ts *testscript.TestScript, neg bool, args []string) {
 	ended := make(chan error, 1)
 	go func() { ended <- hub.Run(ctx) }()
 	ts.Setenv("STAGEWIRE_SERVER", "http://"+hub.Addr().String())
+	hubs.Store(ts, hub)
 	ts.Defer(func() {
+		hubs.Delete(ts)
 		cancel()
 		if err := <-ended; err != nil {
 			ts.Logf("hub: %v\n%s", err, log.String())
 		}
 	})
+}
+
+// hubs are the scripts' running hubs: *testscript.TestScript → *app.App.
+var hubs sync.Map
+
+// reload makes the script's hub read its files again, as SIGHUP does: reload, or ! reload pattern where it must refuse them.
+func reload(ts *testscript.TestScript, neg bool, args []string) {
+	hub, ok := hubs.Load(ts)
+	if !ok || len(args) > 1 || neg != (len(args) == 1) {
+		ts.Fatalf("usage, after hub: reload, or ! reload pattern")
+	}
+	err := hub.(*app.App).Reload(context.Background())
+	if !neg {
+		ts.Check(err)
+		return
+	}
+	if pattern := regexp.MustCompile(args[0]); err == nil || !pattern.MatchString(err.Error()) {
+		ts.Fatalf("no match for %s in %v", pattern, err)
+	}
+}
+
+// vendorsPlayed plays the outside systems of stagewire.yaml until the script ends.
+func vendorsPlayed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: vendors")
+	}
+	cfg, _, _, err := loadSetup(ts.MkAbs("stagewire.yaml"))
+	ts.Check(err)
+	server := httptest.NewServer(sandbox.New(sandbox.Config{Accounts: app.Accounts(cfg), Seed: 1}).Handler())
+	ts.Defer(server.Close)
+	ts.Setenv("VENDORS", strings.TrimPrefix(server.URL, "http://"))
 }
 
 type lockedBuffer struct {

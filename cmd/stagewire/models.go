@@ -15,8 +15,9 @@ import (
 
 func newModelsCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
-		Use: "models", Short: "Models in use and shipped ones, with their customers", GroupID: groupAsk, Args: none,
-		Long: "Lists models with their stages and how many customers are in each. Where no hub answers and none was named, it lists the\nshipped ones.",
+		Use: "models", Short: "Models in use, drafts of them, and shipped ones, with their customers", GroupID: groupAsk, Args: none,
+		Long: "Lists models with their stages and how many customers are in each. A draft is what the files say and the hub does not decide by\n" +
+			"yet: `stagewire publish` changes that. Where no hub answers and none was named, it lists the shipped ones.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			page, err := models(c, g)
 			if err != nil {

@@ -94,22 +94,34 @@ func (p *Pipeline) publishProgress(ctx context.Context, program *Program) (progr
 	return next, nil
 }
 
-// decidePage decides one page and keeps how far it came.
-func (p *Pipeline) decidePage(ctx context.Context, program *Program, state *progress) error {
-	var models map[string]int
+// stale returns the next customers to decide, at most a page of them, and the id to go on after, "" at the end.
+func (p *Pipeline) stale(ctx context.Context, program *Program, state *progress) (ids []string, next string, err error) {
+	var models map[string]int // nil: everyone
 	if !state.Everyone {
+		if len(program.Models) == 0 {
+			return nil, "", nil
+		}
 		models = make(map[string]int, len(program.Models))
 		for i := range program.Models {
 			models[program.Models[i].Name] = program.Models[i].Version
 		}
 	}
-	var ids []string
-	next := ""
-	if state.Everyone || len(models) > 0 {
-		var err error
-		if ids, next, err = p.Store.Stale(ctx, models, state.After, publishPage); err != nil {
-			return fmt.Errorf("customers to decide: %w", err)
+	for next = state.After; ; {
+		ids, next, err = p.Store.Stale(ctx, models, next, publishPage)
+		if err != nil {
+			return nil, "", fmt.Errorf("customers to decide: %w", err)
 		}
+		if len(ids) > 0 || next == "" || ctx.Err() != nil {
+			return ids, next, nil
+		}
+	}
+}
+
+// decidePage decides one page and keeps how far it came.
+func (p *Pipeline) decidePage(ctx context.Context, program *Program, state *progress) error {
+	ids, next, err := p.stale(ctx, program, state)
+	if err != nil {
+		return err
 	}
 	// Also without anybody to decide: the transaction says whether program is still the published one.
 	if err := p.decideStale(ctx, ids); err != nil {
