@@ -45,12 +45,10 @@ func (p *People) merge(survivor, loser *Person, ev *hub.Event, reason string, no
 	survivor.Dirty, loser.Dirty = true, true
 	loser.MergedInto = survivor.ID
 	loser.Profiles, loser.changed = nil, nil
-	if !loser.Created {
-		p.merges = append(p.merges, hub.Merge{
-			From: loser.ID, Into: survivor.ID, At: ev.OccurredAt, DecidedAt: now,
-			Reason: reason, EventID: ev.ID, Sequence: survivor.Sequence,
-		})
-	}
+	p.merges = append(p.merges, hub.Merge{
+		From: loser.ID, Into: survivor.ID, At: ev.OccurredAt, DecidedAt: now,
+		Reason: reason, EventID: ev.ID, Sequence: survivor.Sequence,
+	})
 }
 
 func mergePins(survivor, loser *Person) []hub.PinRecord {
@@ -78,6 +76,6 @@ func mergePins(survivor, loser *Person) []hub.PinRecord {
 	return pins
 }
 
-// Merges returns the merges to record, oldest first. A customer that was created and merged away in the same
-// transaction leaves none: nobody has seen its id.
+// Merges returns the merges to record, oldest first. One who was created and merged away in the same transaction is among them: her
+// events, transitions and callbacks have her id, and others may have been merged into her before.
 func (p *People) Merges() []hub.Merge { return p.merges }

@@ -262,12 +262,17 @@ func (g *goes) event(ctx context.Context, ev *hub.Event, entry hub.LedgerEntry, 
 	if echo {
 		g.tally.echo(ev.Connection)
 		g.observe(Observation{Event: ev, Customer: m.CustomerRecord, Echo: true})
-		return g.afterResolve(ctx, m, ev, resolved.NewRecord)
+		if len(resolved.Absorbed) > 0 { // what both brought together may say something else, whoever wrote it
+			if err := g.decideLate(ctx, m, ev, hub.Cause{Type: hub.CauseMerge, ID: ev.ID}); err != nil {
+				return err
+			}
+		}
+		return g.afterResolve(ctx, m, ev, resolved)
 	}
 	if err := g.decideEvent(ctx, m, ev, resolved.Profile, had, len(resolved.Absorbed) > 0); err != nil {
 		return err
 	}
-	return g.afterResolve(ctx, m, ev, resolved.NewRecord)
+	return g.afterResolve(ctx, m, ev, resolved)
 }
 
 // unfold takes a withdrawn event out of its profile.
@@ -302,9 +307,11 @@ func (g *goes) finish() *hub.Changes {
 	for _, m := range g.order {
 		m.encode()
 	}
+	merged := map[string]bool{}
 	if g.people != nil {
 		for _, person := range g.people.All() {
-			if !person.Dirty || (person.Created && person.MergedInto != "") {
+			merged[person.ID] = person.MergedInto != ""
+			if !person.Dirty {
 				continue
 			}
 			person.UpdatedAt = g.now
@@ -321,7 +328,7 @@ func (g *goes) finish() *hub.Changes {
 	}
 	slices.Sort(slots)
 	for _, slot := range slots {
-		if d := g.desired[slot]; d != nil && d.UpdatedAt.Equal(g.now) {
+		if d := g.desired[slot]; d != nil && d.UpdatedAt.Equal(g.now) && !merged[d.CustomerID] {
 			c.Desired = append(c.Desired, *d)
 		}
 	}

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,6 +24,7 @@ type mind struct {
 	facts    *fact.Facts     // union; nil when out of date
 	stages   map[string]*standing
 	moves    []hub.Transition // of the present go
+	absorbed []string         // ids of who was merged into her in this transaction
 }
 
 // standing is where the person stands in one model.
@@ -50,15 +52,30 @@ func (g *goes) mind(person *identity.Person) *mind {
 	return m
 }
 
-// absorb takes over what a merged person brought: her profiles are the survivor's already, her stages end.
+// absorb takes over what a merged person brought: her profiles are the survivor's already, her stages end, unless the survivor
+// stands nowhere yet in that model: then she stands where the other did, and nothing that was told of her is told again.
 func (g *goes) absorb(m *mind, loser *identity.Person) {
-	if other := g.minds[loser]; other != nil {
-		for id, profile := range other.profiles {
-			m.profiles[id] = profile
+	other := g.mind(loser)
+	for id, profile := range other.profiles {
+		m.profiles[id] = profile
+	}
+	for id := range other.touched {
+		m.touched[id] = true
+		m.Touch(id)
+	}
+	for model, s := range other.stages {
+		if m.stages[model] == nil {
+			inherited := *s
+			inherited.dirty = true
+			m.stages[model], m.Dirty = &inherited, true
 		}
-		for id := range other.touched {
-			m.touched[id] = true
-			m.Touch(id)
+	}
+	m.absorbed = append(m.absorbed, loser.ID)
+	// What she is owed since this transaction began is the survivor's; her fields are written anew, in the survivor's name.
+	g.changes.Deliveries = slices.DeleteFunc(g.changes.Deliveries, func(d hub.Delivery) bool { return d.CustomerID == loser.ID && d.Slot != "" })
+	for i := range g.changes.Deliveries {
+		if d := &g.changes.Deliveries[i]; d.CustomerID == loser.ID {
+			d.CustomerID = m.ID
 		}
 	}
 	for model := range m.stages {

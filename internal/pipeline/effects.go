@@ -15,6 +15,7 @@ import (
 
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/identity"
 )
 
 // CallbackDestination is the destination of a subscription's callbacks.
@@ -64,12 +65,16 @@ func (g *goes) effects(ctx context.Context, m *mind, facts *fact.Facts, ev *hub.
 	return nil
 }
 
-// afterResolve brings desired state to a connection where the person has just become known.
-func (g *goes) afterResolve(ctx context.Context, m *mind, ev *hub.Event, newRecord bool) error {
-	if !newRecord {
-		return nil
+// afterResolve brings desired state to a connection where the person has just become known, or wherever a merge may have brought
+// a record.
+func (g *goes) afterResolve(ctx context.Context, m *mind, ev *hub.Event, resolved *identity.Resolved) error {
+	switch {
+	case len(resolved.Absorbed) > 0:
+		return g.writeStages(ctx, m, ev, "", "")
+	case resolved.NewRecord:
+		return g.writeStages(ctx, m, ev, "", ev.Connection)
 	}
-	return g.writeStages(ctx, m, ev, "", ev.Connection)
+	return nil
 }
 
 // writeStages makes every field that stands for a stage hold it, wherever the person has a record. only restricts it to one
@@ -102,12 +107,29 @@ func (g *goes) writeStages(ctx context.Context, m *mind, ev *hub.Event, transiti
 	if len(slots) == 0 {
 		return nil
 	}
-	if err := g.loadDesired(ctx, slots); err != nil {
+	load := slots
+	for _, slot := range slots {
+		for _, id := range m.absorbed {
+			load = append(load, hub.SlotID(wants[slot].write.Connection, id, wants[slot].field))
+		}
+	}
+	if err := g.loadDesired(ctx, load); err != nil {
 		return err
 	}
 	for _, slot := range slots {
 		w := wants[slot]
 		have := g.desired[slot]
+		for _, id := range m.absorbed { // the merge moves the row to the survivor's slot where she has none
+			if row := g.desired[hub.SlotID(w.write.Connection, id, w.field)]; have == nil && row != nil {
+				moved := *row
+				moved.Slot = slot
+				if moved.UpdatedAt.Equal(g.now) {
+					moved.Value = "" // its delivery went with the one who was merged away
+				}
+				have = &moved
+				g.desired[slot] = have
+			}
+		}
 		if have != nil && have.Value == w.value && have.Generation > 0 {
 			continue
 		}
