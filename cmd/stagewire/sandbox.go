@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,6 +23,7 @@ func newSandboxCommand(g *globals) *cobra.Command {
 	var (
 		listen, story                    string
 		duplicates, disorder, pace, rate float64
+		compress                         float64
 		delay, outage                    time.Duration
 		seed                             uint64
 	)
@@ -41,6 +43,7 @@ func newSandboxCommand(g *globals) *cobra.Command {
 	c.Flags().Float64Var(&disorder, "disorder", 0, "probability that a webhook is overtaken by later ones")
 	c.Flags().DurationVar(&delay, "delay", 0, "each webhook waits up to this long")
 	c.Flags().DurationVar(&outage, "outage", 0, "begin with an outage of the vendors' APIs of this length")
+	c.Flags().Float64Var(&compress, "compress", 60, "the vendors' waits between retries are divided by this; 1 is their own schedule")
 	c.Flags().Uint64Var(&seed, "seed", 1, "decides every random choice")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, _, _, err := loadSetup(g.config)
@@ -62,7 +65,7 @@ func newSandboxCommand(g *globals) *cobra.Command {
 			all[vendor] = knobs
 		}
 		s := sandbox.New(sandbox.Config{
-			Hub: "http://" + cfg.Listen, PublicURL: cfg.PublicURL, Paths: paths, Accounts: app.Accounts(cfg), Seed: seed, Knobs: all,
+			Hub: "http://" + cfg.Listen, PublicURL: cfg.PublicURL, Paths: paths, Accounts: app.Accounts(cfg), Seed: seed, Knobs: all, Compress: compress,
 			Log: newLogger(cfg.Log, c.ErrOrStderr()),
 		})
 		steps, err := readStory(story)
@@ -75,7 +78,19 @@ func newSandboxCommand(g *globals) *cobra.Command {
 		}
 		fmt.Fprintf(c.OutOrStdout(), "playing %v at http://%s (state: http://%s/state)\n", sandbox.Vendors, socket.Addr(), socket.Addr())
 		group, ctx := errgroup.WithContext(c.Context())
-		group.Go(func() error { return s.Run(ctx) })
+		hub := make(chan struct{}) // closed once the hub is there: what is sent before would only be retried
+		group.Go(func() error {
+			if !listens(ctx, cfg.Listen) {
+				fmt.Fprintf(c.OutOrStdout(), "waiting for the hub at %s\n", cfg.Listen)
+				for !listens(ctx, cfg.Listen) {
+					if !wait(ctx, 200*time.Millisecond) {
+						return nil
+					}
+				}
+			}
+			close(hub)
+			return s.Run(ctx)
+		})
 		group.Go(func() error {
 			server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
 			stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -85,6 +100,11 @@ func newSandboxCommand(g *globals) *cobra.Command {
 			}
 			return nil
 		})
+		for _, sub := range cfg.Subscriptions {
+			if err := playReceiver(ctx, group, sub, c.OutOrStdout()); err != nil {
+				return err
+			}
+		}
 		if outage > 0 {
 			group.Go(func() error {
 				if wait(ctx, outage) {
@@ -95,17 +115,73 @@ func newSandboxCommand(g *globals) *cobra.Command {
 		}
 		if rate > 0 {
 			group.Go(func() error {
+				if !ready(ctx, hub) {
+					return nil
+				}
 				_, err := s.Load(ctx, sandbox.LoadConfig{Rate: rate, Seed: seed, Retry: time.Second})
 				return err
 			})
 		}
-		group.Go(func() error { return playStory(ctx, s, steps, pace) })
+		group.Go(func() error {
+			if !ready(ctx, hub) {
+				return nil
+			}
+			return playStory(ctx, s, steps, pace)
+		})
 		if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 			return err
 		}
 		return nil
 	}
 	return c
+}
+
+// playReceiver takes the callbacks of a subscription that leads to this machine, verifies them, and tells each.
+func playReceiver(ctx context.Context, group *errgroup.Group, sub config.Subscription, out io.Writer) error {
+	u, err := url.Parse(sub.URL)
+	if err != nil || u.Scheme != "http" || len(sub.Secrets) == 0 {
+		return nil
+	}
+	if ip := net.ParseIP(u.Hostname()); (ip == nil || !ip.IsLoopback()) && u.Hostname() != "localhost" {
+		return nil
+	}
+	socket, err := net.Listen("tcp", u.Host)
+	if err != nil {
+		return fmt.Errorf("callbacks of subscription %s: %w", sub.Name, err)
+	}
+	fmt.Fprintf(out, "taking the callbacks of subscription %s at http://%s\n", sub.Name, socket.Addr())
+	receiver := app.NewReceiver(sub.Secrets[0], func(c app.Callback) {
+		fmt.Fprintf(out, "callback %s: %s %s → %s\n", c.Subject, c.Model, c.From, c.To)
+	})
+	group.Go(func() error {
+		server := &http.Server{Handler: receiver, ReadHeaderTimeout: 10 * time.Second}
+		stop := context.AfterFunc(ctx, func() { server.Close() })
+		defer stop()
+		if err := server.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// listens reports whether somebody listens at address.
+func listens(ctx context.Context, address string) bool {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+// ready waits for c, and reports whether it came before ctx ended.
+func ready(ctx context.Context, c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func readStory(name string) ([]sandbox.Step, error) {
