@@ -25,7 +25,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"stagewire": main})
+	endWithParent()
+	testscript.Main(m, map[string]func(){"stagewire": main, "natsd": natsd})
 }
 
 // The scripts are the manual of the command line. Beside testscript's own commands they have hub, which starts a real hub on
