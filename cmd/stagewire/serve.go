@@ -46,7 +46,7 @@ func serve(ctx context.Context, file string, errs io.Writer) error {
 	}
 	log := newLogger(cfg.Log, errs)
 	for _, w := range warnings {
-		log.Warn(w.Error())
+		log.Warn("configuration", "problem", w.Error())
 	}
 	hub, err := app.Open(ctx, app.Options{Config: cfg, Connectors: set, Load: loadForApp, Log: log, Version: buildVersion()})
 	if err != nil {
@@ -57,7 +57,7 @@ func serve(ctx context.Context, file string, errs io.Writer) error {
 		err := config.Watch(ctx, cfg.File, log, func() {
 			if err := hub.Reload(ctx); err != nil {
 				for _, p := range config.Problems(err) {
-					log.Error("configuration not reloaded: " + p.Error())
+					log.Error("configuration not reloaded", "problem", p.Error())
 				}
 				log.Error("configuration not reloaded, the old one stays", "error", err)
 			}

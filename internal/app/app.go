@@ -243,7 +243,7 @@ func (a *App) Run(ctx context.Context) error {
 	case err = <-served:
 	case <-work.Done():
 		stopServing()
-		<-served
+		err = <-served
 	}
 	stop(nil)
 	err = errors.Join(err, group.Wait())

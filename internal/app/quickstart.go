@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -357,9 +357,7 @@ func Accounts(cfg *config.Config) map[string]map[string]string {
 		if account == nil {
 			continue
 		}
-		for key, value := range conn.Settings {
-			account[key] = value
-		}
+		maps.Copy(account, conn.Settings)
 		for key, secrets := range conn.Secrets {
 			if len(secrets) > 0 {
 				account[key] = secrets[0].Reveal()
@@ -367,12 +365,4 @@ func Accounts(cfg *config.Config) map[string]map[string]string {
 		}
 	}
 	return out
-}
-
-// relativeTo joins path to dir unless it is absolute.
-func relativeTo(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 
@@ -96,9 +97,7 @@ func (r *Receiver) Received() map[string]Callback {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make(map[string]Callback, len(r.byID))
-	for id, c := range r.byID {
-		out[id] = c
-	}
+	maps.Copy(out, r.byID)
 	return out
 }
 

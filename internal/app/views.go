@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -40,9 +41,7 @@ func (v views) Customer(_ context.Context, rec *hub.CustomerRecord) (server.Cust
 	for name, t := range facts.Traits() {
 		out.Traits[name] = server.Trait{Value: t.Value, Connection: t.Connection, At: server.Time(t.At)}
 	}
-	for channel, state := range facts.Consent() {
-		out.Consent[channel] = state
-	}
+	maps.Copy(out.Consent, facts.Consent())
 	for kind, s := range facts.Summary() {
 		sums := make([]server.Money, 0, len(s.Sum))
 		for _, m := range s.Sum {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,28 +32,50 @@ type Counts struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_events_total",
-			Help: "Events applied, by connection and kind."}, []string{"connection", "kind"}),
-		ignored: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_webhook_items_ignored_total",
-			Help: "Items of webhooks no mapping exists for."}, []string{"connection"}),
-		echoes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_echoes_total",
-			Help: "Events recognised as our own writes coming back."}, []string{"connection"}),
-		duplicates: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_events_duplicate_total",
-			Help: "Events the ledger had already."}, []string{"connection"}),
-		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_decisions_total",
-			Help: "Decisions taken; outcome is moved, stayed or error."}, []string{"model", "outcome"}),
-		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_transitions_total",
-			Help: "Moves from stage to stage."}, []string{"model", "from", "to"}),
-		redelivered: prometheus.NewCounter(prometheus.CounterOpts{Name: "stagewire_webhooks_redelivered_total",
-			Help: "Webhooks that were normalized before."}),
-		dead: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "stagewire_events_dead_total",
-			Help: "Events that could not be applied."}, []string{"connection"}),
-		late: prometheus.NewCounter(prometheus.CounterOpts{Name: "stagewire_events_late_total",
-			Help: "Events older than the customer's latest decision."}),
-		wakes: prometheus.NewCounter(prometheus.CounterOpts{Name: "stagewire_wakes_total",
-			Help: "Customers decided because their silence came due."}),
-		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "stagewire_horizon_held_seconds",
-			Help: "How far the connection's horizon lies behind business now."}, []string{"connection"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_events_total",
+			Help: "Events applied, by connection and kind.",
+		}, []string{"connection", "kind"}),
+		ignored: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_webhook_items_ignored_total",
+			Help: "Items of webhooks no mapping exists for.",
+		}, []string{"connection"}),
+		echoes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_echoes_total",
+			Help: "Events recognised as our own writes coming back.",
+		}, []string{"connection"}),
+		duplicates: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_events_duplicate_total",
+			Help: "Events the ledger had already.",
+		}, []string{"connection"}),
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_decisions_total",
+			Help: "Decisions taken; outcome is moved, stayed or error.",
+		}, []string{"model", "outcome"}),
+		transitions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_transitions_total",
+			Help: "Moves from stage to stage.",
+		}, []string{"model", "from", "to"}),
+		redelivered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stagewire_webhooks_redelivered_total",
+			Help: "Webhooks that were normalized before.",
+		}),
+		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "stagewire_events_dead_total",
+			Help: "Events that could not be applied.",
+		}, []string{"connection"}),
+		late: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stagewire_events_late_total",
+			Help: "Events older than the customer's latest decision.",
+		}),
+		wakes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "stagewire_wakes_total",
+			Help: "Customers decided because their silence came due.",
+		}),
+		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "stagewire_horizon_held_seconds",
+			Help: "How far the connection's horizon lies behind business now.",
+		}, []string{"connection"}),
 		tally: Counts{Events: map[string]int{}, Echoes: map[string]int{}, Duplicates: map[string]int{}, StageChanges: map[string]int{}},
 	}
 	if reg != nil {
@@ -79,9 +102,7 @@ func (m *metrics) counts() Counts {
 		from map[string]int
 	}{{&out.Events, m.tally.Events}, {&out.Echoes, m.tally.Echoes}, {&out.Duplicates, m.tally.Duplicates}, {&out.StageChanges, m.tally.StageChanges}} {
 		*pair.to = make(map[string]int, len(pair.from))
-		for k, v := range pair.from {
-			(*pair.to)[k] = v
-		}
+		maps.Copy((*pair.to), pair.from)
 	}
 	return out
 }

@@ -147,7 +147,9 @@ func publishDecidesEverybody(t *testing.T, h *harness) {
 	// One customer is pinned: a person's decision stands whatever is published.
 	pinned := hub.DeriveID(hub.PrefixCustomer, events[0].ProfileID())
 	pin := hub.PinRecord{Subject: hub.Subject{Kind: hub.SubjectCustomer, ID: pinned}, Model: "spender", Stage: "small", Who: "lena", At: epoch.AddDate(0, 0, 2)}
-	if err := h.store.Apply(ctx, func(ctx context.Context, tx hub.Tx) error { return tx.Save(ctx, &hub.Changes{Pins: []hub.PinRecord{pin}}) }); err != nil {
+	if err := h.store.Apply(ctx, func(ctx context.Context, tx hub.Tx) error {
+		return tx.Save(ctx, &hub.Changes{Pins: []hub.PinRecord{pin}})
+	}); err != nil {
 		t.Fatal(err)
 	}
 

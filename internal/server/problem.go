@@ -77,8 +77,7 @@ func statusOf(err error) int {
 func (s *Server) sendProblem(c *fiber.Ctx, err error) error {
 	p := Problem{Type: "about:blank", Status: statusOf(err), Detail: err.Error()}
 	p.Title = statusText(p.Status)
-	var mistakes Mistakes
-	if errors.As(err, &mistakes) {
+	if mistakes, ok := errors.AsType[Mistakes](err); ok {
 		p.Errors = mistakes
 	}
 	switch p.Status {
