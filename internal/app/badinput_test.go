@@ -200,7 +200,7 @@ func hostile() map[string]request {
 		"1 MB key":             shopify("orders/paid", "", paid("31", member(strings.Repeat("k", 1<<20), "1"))),
 		"300,000 values":       shopify("orders/paid", "", paid("32", `"line_items": [`+strings.Repeat("0,", 300_000)+`0]`)),
 		"20,000 lines":         shopify("orders/paid", "", paid("33", `"line_items": [`+strings.Repeat(`{"quantity":1,"sku":"a"},`, 20_000)+`{"quantity":1,"sku":"z"}]`)),
-		"control characters":   shopify("customers/create", "", `{"id": 40, "email": "ctrl@example.com", "first_name": "\u001b[31mred", "last_name": "‮evil", "created_at": "2026-03-01T10:00:00Z"}`),
+		"control characters":   shopify("customers/create", "", `{"id": 40, "email": "ctrl@example.com", "first_name": "\u001b[31mred", "last_name": "\u202eevil", "created_at": "2026-03-01T10:00:00Z"}`),
 		"HubSpot: one bad of three": hubspot(`[{"subscriptionType":"contact.propertyChange","propertyName":"lifecyclestage","propertyValue":"lead","objectId":71,"occurredAt":1772359200000,"eventId":1},
 			{"subscriptionType":"contact.propertyChange","propertyName":"lifecyclestage","propertyValue":"lead","objectId":72,"occurredAt":"never","eventId":2},
 			{"subscriptionType":"contact.propertyChange","propertyName":"lifecyclestage","propertyValue":"lead","objectId":73,"occurredAt":1772359200000,"eventId":3}]`, now),
