@@ -198,7 +198,7 @@ func Open(ctx context.Context, config Config) (_ *Bus, err error) {
 		}
 	}
 	b.maxPayload = int(b.links[0].conn.MaxPayload())
-	if err := b.makeStreams(ctx); err != nil {
+	if err := b.awaitStreams(ctx); err != nil {
 		return nil, err
 	}
 	b.newPublishers()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -44,6 +45,39 @@ func partitionOf(subject string) (int, error) {
 		return 0, fmt.Errorf("subject %q is not one of EVENTS", subject)
 	}
 	return strconv.Atoi(n)
+}
+
+// awaitStreams makes the streams. A cluster that has no leader yet, or too few servers for the replicas, gets startWithin to
+// find itself: a hub that starts beside it, or while one of its servers is away, need not be started again.
+func (b *Bus) awaitStreams(ctx context.Context) error {
+	deadline := time.Now().Add(startWithin)
+	for told := false; ; told = true {
+		err := b.makeStreams(ctx)
+		if err == nil || b.Embedded() || ctx.Err() != nil || !unsettled(err) || time.Now().After(deadline) {
+			return err
+		}
+		if !told {
+			b.log.Warn("the NATS cluster is not ready, waiting for it", "at_most", startWithin, "error", err)
+		}
+		select {
+		case <-time.After(lookUpPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// noPeers is the API's code for a cluster with too few servers for a stream's replicas.
+const noPeers jetstream.ErrorCode = 10005
+
+// unsettled reports whether an answer, or none, may be another one once a cluster has found itself.
+func unsettled(err error) bool {
+	var refused *jetstream.APIError
+	if errors.As(err, &refused) {
+		return refused.Code >= 500 || refused.ErrorCode == noPeers
+	}
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting)
 }
 
 func (b *Bus) makeStreams(ctx context.Context) error {
