@@ -38,6 +38,7 @@ func paid(id, more string) string {
 
 // What is not genuine, or not for us, is refused with a clear answer, is kept without anything secret, and never reaches the log.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	on(t, func(t *testing.T, s *site) {
 		r := s.start(t, nil)
 		order := shopify("orders/paid", "e1", paid("1", ""))
@@ -527,6 +528,7 @@ func TestSlowBodyIsCutOff(t *testing.T) {
 
 // The API takes rubbish with a clear answer too, the same on both databases.
 func TestHostileQueries(t *testing.T) {
+	t.Parallel()
 	on(t, func(t *testing.T, s *site) {
 		r := s.start(t, nil)
 		r.stillWorks(t, "ada@example.com")

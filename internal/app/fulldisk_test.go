@@ -28,6 +28,7 @@ func TestFullDisk(t *testing.T) {
 		fullDisk(t, dir)
 		return
 	}
+	t.Parallel()
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
 		t.Skip("no unshare here: a small disk cannot be made")

@@ -16,6 +16,7 @@ import (
 // A webhook that verifies and cannot be mapped is stored and becomes a dead letter. Once the manifest is mended it is replayed by
 // hand: the manifest's number has risen, so the ledger takes the events; events that are no longer made are withdrawn.
 func TestReplayAfterMendingTheManifest(t *testing.T) {
+	t.Parallel()
 	const manifest = "connectors/shopify/connector.yaml"
 	const good = "kind: order.paid\n      id: '\"order/\" + string(item.id)'\n      at: [{record: item.updated_at}]"
 	broken := strings.Replace(good, "item.updated_at", "item.name", 1)
@@ -155,6 +156,7 @@ receive:
 // A misspelt key, kind, field, stage or connection in any file is refused with its place and what was meant, before a start and
 // on reload; a hub that runs goes on with what it had.
 func TestMistakesAreRefused(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.edit(t, "stagewire.yaml", "models: [clc]", "models: [mine.yaml]")
 	s.ownConnectors(t)
@@ -222,6 +224,7 @@ func TestMistakesAreRefused(t *testing.T) {
 
 // One data directory has one process.
 func TestSecondProcessOnOneDataDirectory(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	r := s.start(t, nil)
 	cfg, set, err := load(s.file)

@@ -25,6 +25,7 @@ decide:
 
 // The author's loop: edit, look at the draft, publish, and everybody is decided, without a restart and across one.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	on(t, func(t *testing.T, s *site) {
 		s.edit(t, "stagewire.yaml", "models: [clc]", "models: [clc, ladder.yaml]")
 		s.configure(t, "reactions: [reactions]\nsubscriptions:\n  - {name: erp, url: \"http://127.0.0.1:9/\", secret: \"${file:secrets/shop}\", kinds: [stage.entered], models: [ladder], allow_private_addresses: true}\n")
