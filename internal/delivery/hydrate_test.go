@@ -91,7 +91,7 @@ func TestHydrates(t *testing.T) {
 		b.connect("crm", v)
 		b.store.wait(
 			waiting("crm", "1", "w1"), waiting("crm", "1", "w2"), waiting("crm", "2", "w3"), waiting("crm", "gone1", "w4"), waiting("crm", "bad1", "w5"),
-			waiting("crm", "unmappable", "w6"), waiting("crm", "3", "w7"), waiting("crm", "deal", "w8"))
+			waiting("crm", "unmappable", "w6"), waiting("crm", "3", "w7"), waiting("crm", "unwritable", "w9"), waiting("crm", "deal", "w8"))
 		b.Wake()
 		settle(time.Second)
 		var ids []string
@@ -109,10 +109,10 @@ func TestHydrates(t *testing.T) {
 		if got := strings.Join(ids, " "); got != want {
 			t.Errorf("published %s\nwant      %s", got, want)
 		}
-		if waiting, dead := b.store.left("crm"); waiting != 0 || dead != 2 {
+		if waiting, dead := b.store.left("crm"); waiting != 0 || dead != 3 {
 			t.Errorf("%d rows wait, %d are dead", waiting, dead)
 		}
-		if len(b.store.fetched) != 6 || b.store.fetched["contact/1"] != `{"id":"1"}` {
+		if len(b.store.fetched) != 7 || b.store.fetched["contact/1"] != `{"id":"1"}` {
 			t.Errorf("stored %v", b.store.fetched)
 		}
 		for _, ids := range *asked {

@@ -121,6 +121,11 @@ func (p *published) PublishEvents(_ context.Context, events []hub.Event) error {
 	if p.fail != nil {
 		return p.fail
 	}
+	for i := range events {
+		if strings.HasPrefix(events[i].ID, "evt_unwritable") {
+			return fmt.Errorf("event %s: a number is not finite: %w", events[i].ID, hub.ErrInvalid)
+		}
+	}
 	p.events = append(p.events, events...)
 	return nil
 }
