@@ -51,7 +51,7 @@ func benchmarkSave(b *testing.B, o store.Options) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	body := make([]byte, 600)
-	before := cpu(b)
+	before, wrote := cpu(b), written()
 	b.ResetTimer()
 	events := 0
 	for frame := range b.N {
@@ -64,6 +64,7 @@ func benchmarkSave(b *testing.B, o store.Options) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(events), "cpu-µs/event")
+	b.ReportMetric(float64(written()-wrote)/1024/float64(events), "KiB/event")
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(events), "µs/event")
 }
 
@@ -111,6 +112,15 @@ func benchFrameOnce(ctx context.Context, tx hub.Tx, people []*hub.CustomerRecord
 		})
 	}
 	return tx.Save(ctx, c)
+}
+
+// written returns how many bytes this process has written, 0 where the system does not tell.
+func written() (n int64) {
+	text, err := os.ReadFile("/proc/self/io")
+	if err == nil {
+		_, _ = fmt.Sscanf(string(text), "rchar: %d\nwchar: %d", new(int64), &n)
+	}
+	return n
 }
 
 func cpu(b *testing.B) time.Duration {

@@ -74,19 +74,15 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 	for i := range c.Stages {
 		r := &c.Stages[i]
 		key := stageKey{r.CustomerID, r.Subject, r.Model}
-		wakes, loaded := t.stages[key]
+		row, loaded := t.stages[key]
 		var b binder
 		switch {
-		case loaded && wakes.Equal(r.WakesAt):
-			b = t.prepare(`UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6
-				WHERE customer_id = $7 AND subject_kind = $8 AND subject_id = $9 AND model = $10`)
-			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path)
-			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+		case loaded && row.wakes.Equal(r.WakesAt):
+			b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6 WHERE no = $7")
+			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).int(row.no)
 		case loaded:
-			b = t.prepare(`UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7
-				WHERE customer_id = $8 AND subject_kind = $9 AND subject_id = $10 AND model = $11`)
-			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt)
-			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+			b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7 WHERE no = $8")
+			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt).int(row.no)
 		default:
 			b = t.prepare(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
@@ -98,7 +94,9 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
-		t.stages[key] = r.WakesAt
+		if loaded {
+			t.stages[key] = standing{row.no, r.WakesAt}
+		}
 	}
 	return nil
 }

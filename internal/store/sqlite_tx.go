@@ -17,11 +17,11 @@ type sqliteTx struct {
 	now    func() time.Time
 	writer *writer
 
-	asked    map[string]bool        // event ids looked up in the ledger, and whether they were there
-	profiles map[string]owned       // loaded profiles
-	people   map[string]int64       // row numbers of loaded customers
-	stages   map[stageKey]time.Time // loaded stages and their wake-ups
-	pins     int                    // whether there are pins at all: 0 unknown, 1 yes, -1 no
+	asked    map[string]bool       // event ids looked up in the ledger, and whether they were there
+	profiles map[string]owned      // loaded profiles
+	people   map[string]int64      // row numbers of loaded customers
+	stages   map[stageKey]standing // loaded stages
+	pins     int                   // whether there are pins at all: 0 unknown, 1 yes, -1 no
 	enc      encoder
 }
 
@@ -29,6 +29,12 @@ type sqliteTx struct {
 type owned struct {
 	no       int64
 	customer string
+}
+
+// standing is a loaded stage's row number and its wake-up.
+type standing struct {
+	no    int64
+	wakes time.Time
 }
 
 type stageKey struct {
@@ -39,7 +45,7 @@ type stageKey struct {
 
 // begin forgets the transaction before.
 func (t *sqliteTx) begin() {
-	t.asked, t.profiles, t.people, t.stages, t.pins = map[string]bool{}, map[string]owned{}, map[string]int64{}, map[stageKey]time.Time{}, 0
+	t.asked, t.profiles, t.people, t.stages, t.pins = map[string]bool{}, map[string]owned{}, map[string]int64{}, map[stageKey]standing{}, 0
 }
 
 // binder binds the arguments of a prepared statement in turn; the first error stays.
@@ -265,7 +271,7 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 	}
 	slices.SortFunc(c.Profiles, byProfileID)
 
-	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path FROM stages WHERE customer_id = $1")
+	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, no FROM stages WHERE customer_id = $1")
 	for b.text(c.ID); b.row(); {
 		s := b.stmt
 		r := hub.StageRecord{
@@ -276,7 +282,7 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 			r.WakesAt = at(s.ColumnInt64(8))
 		}
 		c.Stages = append(c.Stages, r)
-		t.stages[stageKey{c.ID, r.Subject, r.Model}] = r.WakesAt
+		t.stages[stageKey{c.ID, r.Subject, r.Model}] = standing{s.ColumnInt64(10), r.WakesAt}
 	}
 	if err := b.end(); err != nil {
 		return err

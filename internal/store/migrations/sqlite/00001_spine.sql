@@ -59,7 +59,9 @@ CREATE TABLE events (
   UNIQUE (id, activation, fetch_no)
 );
 
+-- Rows lie in the order of their making, as those of customers and profiles do: who came at the same time is written at the same time.
 CREATE TABLE stages (
+  no           INTEGER PRIMARY KEY,
   customer_id  TEXT NOT NULL,
   subject_kind TEXT NOT NULL,
   subject_id   TEXT NOT NULL,
@@ -71,8 +73,8 @@ CREATE TABLE stages (
   decided_at   INTEGER NOT NULL,
   wakes_at     INTEGER,
   path         BLOB,
-  PRIMARY KEY (customer_id, subject_kind, subject_id, model)
-) WITHOUT ROWID;
+  UNIQUE (customer_id, subject_kind, subject_id, model)
+);
 CREATE INDEX stages_wakes ON stages (model, wakes_at) WHERE wakes_at IS NOT NULL;
 
 CREATE TABLE pins (
