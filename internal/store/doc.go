@@ -14,6 +14,9 @@
 // transaction's time: another connection does, every few seconds; only a log that grew past its cap is cut by the writer.
 // Reads go through their own connections and see the last commit.
 //
+// Indexes whose entries lie scattered cost the writer a page per event. Those of the ledger's ids and of the customers' history are
+// entered thousands at a time (sqlite_late.go); a table says up to where, and what lies behind that is looked at row by row.
+//
 // On PostgreSQL transactions are READ COMMITTED and lock rows in one order everywhere: cursor, identifiers by hash,
 // customers by id, desired state, deliveries. A unique violation, a serialization failure and a deadlock are
 // hub.ErrConflict and repeat the closure; a lost connection is hub.ErrTransient.

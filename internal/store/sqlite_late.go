@@ -5,21 +5,19 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // Two indexes lie scattered however the events come: the customers' history (moments, of events and transitions) and the
 // ledger's ids. Entered one by one they cost a page each per event; entered thousands at a time, in their own order, many
-// share one. The rows between the mark (table indexed) and the end of events and transitions are not entered yet: the
+// share one. The rows between the mark (table entered) and the end of events and transitions are not entered yet: the
 // writer knows their ids, and who reads a history looks at them one by one.
 
 const (
-	// lateRows is how many rows wait at most: entering them holds up the writer, and so does reading past them.
+	// lateRows is how many rows wait at most: entering them holds up the writer, and reading a history passes over them.
+	// While fewer come, they are entered before each checkpoint.
 	lateRows = 4096
-	// lateEvery is how long they wait while few come. The ticker of the checkpoint looks after it.
-	lateEvery = checkpointEvery
 )
 
 // late is what the writer knows of the events behind the mark. It holds what was rolled back too unless it is forgotten then.
@@ -27,6 +25,7 @@ type late struct {
 	loaded bool
 	rows   []lateRow
 	newest map[int64]int32 // by hash of id: place in rows, from 1
+	moves  int             // transitions, about
 }
 
 type lateRow struct {
@@ -46,7 +45,7 @@ func (l *late) add(hash, no int64) {
 }
 
 // forget makes the next look read the rows again: after a rollback, and at the start.
-func (l *late) forget() { l.loaded = false }
+func (l *late) forget() { l.loaded, l.rows, l.moves = false, l.rows[:0], max(l.moves, 1) }
 
 // behind loads the rows behind the mark, unless they are known.
 func (t *sqliteTx) behind() (*late, error) {
@@ -55,7 +54,7 @@ func (t *sqliteTx) behind() (*late, error) {
 		return l, nil
 	}
 	l.rows, l.newest = l.rows[:0], map[int64]int32{}
-	b := t.prepare("SELECT id, no FROM events WHERE no > (SELECT upto FROM indexed WHERE kind = 1) ORDER BY no")
+	b := t.prepare("SELECT id, no FROM events WHERE no > (SELECT upto FROM entered WHERE kind = 1) ORDER BY no")
 	for b.row() {
 		l.add(eventHash(b.stmt.ColumnText(0)), b.stmt.ColumnInt64(1))
 	}
@@ -99,10 +98,13 @@ func (t *sqliteTx) versions(id string, each func(version)) error {
 	return see(b.int(hash).text(id))
 }
 
+// full reports that it is time to enter what waits.
+func (l *late) full() bool { return len(l.rows)+l.moves >= lateRows }
+
 // enter brings the indexes up to the end and moves the mark there.
 func (t *sqliteTx) enter() error {
 	l, err := t.behind()
-	if err != nil {
+	if err != nil || len(l.rows)+l.moves == 0 {
 		return err
 	}
 	slices.SortFunc(l.rows, func(a, b lateRow) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.no, b.no)) })
@@ -116,17 +118,17 @@ func (t *sqliteTx) enter() error {
 	clear(l.newest)
 	for _, text := range []string{
 		`INSERT INTO moments (customer_id, at, kind, no) SELECT customer_id, occurred_at, 1, no FROM events
-			WHERE no > (SELECT upto FROM indexed WHERE kind = 1) AND customer_id <> '' ORDER BY customer_id`,
+			WHERE no > (SELECT upto FROM entered WHERE kind = 1) AND customer_id <> '' ORDER BY customer_id`,
 		`INSERT INTO moments (customer_id, at, kind, no) SELECT customer_id, at, 2, no FROM transitions
-			WHERE no > (SELECT upto FROM indexed WHERE kind = 2) AND customer_id <> '' ORDER BY customer_id`,
-		"UPDATE indexed SET upto = (SELECT coalesce(max(no), 0) FROM events) WHERE kind = 1",
-		"UPDATE indexed SET upto = (SELECT coalesce(max(no), 0) FROM transitions) WHERE kind = 2",
+			WHERE no > (SELECT upto FROM entered WHERE kind = 2) AND customer_id <> '' ORDER BY customer_id`,
+		"UPDATE entered SET upto = (SELECT coalesce(max(no), 0) FROM events) WHERE kind = 1",
+		"UPDATE entered SET upto = (SELECT coalesce(max(no), 0) FROM transitions) WHERE kind = 2",
 	} {
 		b := t.prepare(text)
 		if err := b.run(); err != nil {
 			return err
 		}
 	}
-	t.lateSince, t.lateMoves = time.Time{}, 0
+	l.moves = 0
 	return nil
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -102,12 +103,17 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 }
 
 func (t *sqliteTx) saveLedger(c *hub.Changes) error {
+	if len(c.Ledger) == 0 {
+		return nil
+	}
+	l, err := t.behind()
+	if err != nil {
+		return err
+	}
 	for i := range c.Ledger {
 		r := &c.Ledger[i]
 		if there, asked := t.asked[r.ID]; there || !asked {
-			b := t.prepare("UPDATE events SET known_until = $1 WHERE id = $2 AND known_until IS NULL")
-			b.int(r.KnownFrom).text(r.ID)
-			if err := b.run(); err != nil {
+			if err := t.replace(r); err != nil {
 				return err
 			}
 		}
@@ -121,7 +127,26 @@ func (t *sqliteTx) saveLedger(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
-		if err := t.moment(r.CustomerID, r.OccurredAt, momentEvent); err != nil {
+		l.add(eventHash(r.ID), t.conn.LastInsertRowID())
+	}
+	return nil
+}
+
+// replace ends the versions of an event that r takes the place of.
+func (t *sqliteTx) replace(r *hub.LedgerRecord) error {
+	var older []int64
+	same := false
+	if err := t.versions(r.ID, func(v version) {
+		older, same = append(older, v.no), same || v.Version == r.Version
+	}); err != nil {
+		return err
+	}
+	if same {
+		return fmt.Errorf("store: event %s: this version is there: %w", r.ID, hub.ErrConflict)
+	}
+	for _, no := range older {
+		b := t.prepare("UPDATE events SET known_until = $1 WHERE no = $2 AND known_until IS NULL")
+		if err := b.int(r.KnownFrom).int(no).run(); err != nil {
 			return err
 		}
 	}
@@ -145,9 +170,7 @@ func (t *sqliteTx) saveTransitions(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
-		if err := t.moment(r.CustomerID, r.At, momentTransition); err != nil {
-			return err
-		}
+		t.late.moves++
 	}
 	return nil
 }

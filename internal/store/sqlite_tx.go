@@ -22,6 +22,7 @@ type sqliteTx struct {
 	people   map[string]int64      // row numbers of loaded customers
 	stages   map[stageKey]standing // loaded stages
 	pins     int                   // whether there are pins at all: 0 unknown, 1 yes, -1 no
+	late     late                  // outlives transactions
 	enc      encoder
 }
 
@@ -141,20 +142,12 @@ func (t *sqliteTx) Advance(ctx context.Context, c hub.Cursor) (bool, error) {
 func (t *sqliteTx) Ledger(_ context.Context, ids []string) (map[string]hub.LedgerEntry, error) {
 	known := make(map[string]hub.LedgerEntry)
 	for _, id := range ids {
-		// No ORDER BY: with it SQLite plans the statement again for each id.
-		b := t.prepare("SELECT activation, fetch_no, profile_id, withdrawn FROM events WHERE id = $1")
 		found := false
-		for b.text(id); b.row(); {
-			e := hub.LedgerEntry{
-				Version:   hub.Version{Activation: b.stmt.ColumnInt64(0), Fetch: b.stmt.ColumnInt64(1)},
-				ProfileID: b.stmt.ColumnText(2),
-				Withdrawn: b.stmt.ColumnInt64(3) != 0,
+		if err := t.versions(id, func(v version) {
+			if !found || v.Version.After(known[id].Version) {
+				known[id], found = v.LedgerEntry, true
 			}
-			if !found || e.Version.After(known[id].Version) {
-				known[id], found = e, true
-			}
-		}
-		if err := b.end(); err != nil {
+		}); err != nil {
 			return nil, err
 		}
 		t.asked[id] = found
@@ -350,6 +343,12 @@ func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	t.pins = 0 // it may have some now
 	for _, save := range []func(*hub.Changes) error{t.saveCustomers, t.saveProfiles, t.saveIdentifiers, t.saveStages, t.saveLedger, t.saveTransitions} {
 		if err := save(c); err != nil {
+			return err
+		}
+	}
+	if len(c.Merges) > 0 {
+		// A merge moves the moments: all of them must be there.
+		if err := t.enter(); err != nil {
 			return err
 		}
 	}

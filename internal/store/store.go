@@ -29,6 +29,8 @@ type Store struct {
 	read reader
 	now  func() time.Time
 	log  *slog.Logger
+	// late: moments are entered late (SQLite), see sqlite_late.go.
+	late bool
 
 	closing sync.Once
 	closed  error
@@ -46,6 +48,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{now: o.Now, log: o.Log}
 	var err error
 	if o.URL == "" {
+		s.late = true
 		err = s.openSQLite(ctx, o)
 	} else {
 		err = s.openPostgres(ctx, o)

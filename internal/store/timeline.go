@@ -100,10 +100,22 @@ func (s *Store) Timeline(ctx context.Context, customerID string, p hub.Page) ([]
 	return entries, next, nil
 }
 
+// placed selects moments; where some of them wait to be entered, those too. Each part is cut by itself, so that a long history is
+// not sorted for a page of it.
+func (s *Store) placed(columns, where, order string) string {
+	part := func(table string) string {
+		return "SELECT " + columns + " FROM " + table + " WHERE " + where + " ORDER BY " + order
+	}
+	if !s.late {
+		return part("moments")
+	}
+	return "SELECT * FROM (" + part("moments") + ") UNION ALL SELECT * FROM (" + part("moments_waiting") + ") ORDER BY " + order
+}
+
 // moments returns the places before one, the newest first.
 func (s *Store) moments(ctx context.Context, customerID string, before moment, limit int) ([]moment, error) {
 	var all []moment
-	err := each(ctx, s.read, "SELECT at, kind, no FROM moments WHERE customer_id = $1 AND (at, kind, no) < ($2, $3, $4) ORDER BY at DESC, kind DESC, no DESC LIMIT $5",
+	err := each(ctx, s.read, s.placed("at, kind, no", "customer_id = $1 AND (at, kind, no) < ($2, $3, $4)", "at DESC, kind DESC, no DESC LIMIT $5"),
 		[]any{customerID, before.at, before.kind, before.no, limit}, func(scan func(...any) error) error {
 			var m moment
 			err := scan(&m.at, &m.kind, &m.no)
@@ -216,8 +228,9 @@ func (s *Store) Events(ctx context.Context, customerID string) ([]hub.Event, err
 	last := moment{at: micros(time.Time{}) - 1}
 	for {
 		n := 0
-		err := each(ctx, s.read, "SELECT "+qualified("e", eventColumns)+`, m.at, m.no, e.known_until IS NULL AND e.withdrawn = 0 FROM moments m JOIN events e ON e.no = m.no
-			WHERE m.customer_id = $1 AND m.kind = 1 AND (m.at, m.no) > ($2, $3) ORDER BY m.at, m.no LIMIT $4`,
+		err := each(ctx, s.read, "SELECT "+qualified("e", eventColumns)+`, m.at, m.no, e.known_until IS NULL AND e.withdrawn = 0 FROM
+			(`+s.placed("at, no", "customer_id = $1 AND kind = 1 AND (at, no) > ($2, $3)", "at, no LIMIT $4")+`) m
+			JOIN events e ON e.no = m.no ORDER BY m.at, m.no`,
 			[]any{c.ID, last.at, last.no, eventPage}, func(scan func(...any) error) error {
 				var known bool
 				ev, err := scanEvent(scan, &last.at, &last.no, &known)

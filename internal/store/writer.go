@@ -52,6 +52,7 @@ type job struct {
 func newWriter(conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
 	w := &writer{conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{})}
 	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w}
+	w.tx.late.forget()
 	w.wait.Add(2)
 	go w.loop()
 	go w.checkpoint()
@@ -130,10 +131,14 @@ func (w *writer) turn(first *job, group []*job) []*job {
 	if err == nil {
 		err = w.fill(&group, start)
 	}
+	if err == nil && w.tx.late.full() {
+		err = w.tx.enter()
+	}
 	if err == nil {
 		err = w.statement("COMMIT")
 	}
 	if err != nil {
+		w.tx.late.forget()
 		if !w.conn.AutocommitEnabled() {
 			if back := w.statement("ROLLBACK"); back != nil {
 				w.log.Error("roll back", "error", back)
@@ -202,12 +207,14 @@ func (w *writer) one(j *job, first bool) (ended bool, err error) {
 			// SQLite rolled everything back by itself (disk full, I/O error).
 			return false, fmt.Errorf("store: transaction lost: %w: %w", errors.Join(j.err), hub.ErrTransient)
 		}
-		switch {
-		case j.err == nil && j.panicked == nil:
+		if j.err == nil && j.panicked == nil {
 			if !first {
 				return false, w.statement("RELEASE job")
 			}
 			return false, nil
+		}
+		w.tx.late.forget()
+		switch {
 		case first:
 			if err := w.statement("ROLLBACK"); err != nil {
 				return false, err
@@ -256,6 +263,10 @@ func (w *writer) checkpoint() {
 		case <-ticker.C:
 		case <-w.quit:
 			return
+		}
+		err := w.submit(&job{ctx: context.Background(), run: w.tx.enter, done: make(chan struct{})})
+		if err != nil && !errors.Is(err, errClosed) {
+			w.log.Error("enter the newest events", "error", err)
 		}
 		frames, err := passive(w.side)
 		if err != nil {

@@ -43,7 +43,7 @@ CREATE TABLE identifiers (
 ) WITHOUT ROWID;
 CREATE INDEX identifiers_customer ON identifiers (customer_id);
 
--- One row per version of an event: the ledger and the history in one.
+-- One row per version of an event: the ledger and the history in one. Found by event_ids, which is entered late.
 CREATE TABLE events (
   no          INTEGER PRIMARY KEY,
   id          TEXT NOT NULL,
@@ -55,9 +55,15 @@ CREATE TABLE events (
   known_from  INTEGER NOT NULL,
   known_until INTEGER,
   withdrawn   INTEGER NOT NULL,
-  body        TEXT NOT NULL,
-  UNIQUE (id, activation, fetch_no)
+  body        TEXT NOT NULL
 );
+
+-- Where the versions of an event lie: hash is the first 8 bytes of its id's SHA-256.
+CREATE TABLE event_ids (
+  hash INTEGER NOT NULL,
+  no   INTEGER NOT NULL,
+  PRIMARY KEY (hash, no)
+) WITHOUT ROWID;
 
 -- Rows lie in the order of their making, as those of customers and profiles do: who came at the same time is written at the same time.
 CREATE TABLE stages (
@@ -129,6 +135,19 @@ CREATE TABLE moments (
   no          INTEGER NOT NULL,
   PRIMARY KEY (customer_id, at, kind, no)
 ) WITHOUT ROWID;
+
+-- Up to which no events (1) and transitions (2) are entered in event_ids and moments. Entered one by one they would cost two
+-- random pages per event; many at a time share them.
+CREATE TABLE entered (
+  kind INTEGER PRIMARY KEY,
+  upto INTEGER NOT NULL
+);
+INSERT INTO entered (kind, upto) VALUES (1, 0), (2, 0);
+
+-- Moments that are not entered yet.
+CREATE VIEW moments_waiting AS
+  SELECT customer_id, occurred_at AS at, 1 AS kind, no FROM events WHERE no > (SELECT upto FROM entered WHERE kind = 1)
+  UNION ALL SELECT customer_id, at, 2, no FROM transitions WHERE no > (SELECT upto FROM entered WHERE kind = 2);
 
 CREATE TABLE desired (
   slot               TEXT NOT NULL PRIMARY KEY,
