@@ -78,24 +78,32 @@ func (t *sqliteTx) versions(id string, each func(version)) error {
 		return err
 	}
 	hash := eventHash(id)
-	see := func(b *binder) error {
-		for b.row() {
-			each(version{b.stmt.ColumnInt64(0), hub.LedgerEntry{
-				Version:   hub.Version{Activation: b.stmt.ColumnInt64(1), Fetch: b.stmt.ColumnInt64(2)},
-				ProfileID: b.stmt.ColumnText(3),
-				Withdrawn: b.stmt.ColumnInt64(4) != 0,
+	var rows []int64
+	for i := l.newest[hash]; i > 0; i = l.rows[i-1].older {
+		rows = append(rows, l.rows[i-1].no)
+	}
+	// Not one statement with the next: a join SQLite plans again for each hash.
+	b := t.prepare("SELECT no FROM event_ids WHERE hash = $1")
+	for b.int(hash); b.row(); {
+		rows = append(rows, b.stmt.ColumnInt64(0))
+	}
+	if err := b.end(); err != nil {
+		return err
+	}
+	for _, no := range rows {
+		b := t.prepare("SELECT activation, fetch_no, profile_id, withdrawn FROM events WHERE no = $1 AND id = $2")
+		if b.int(no).text(id).row() {
+			each(version{no, hub.LedgerEntry{
+				Version:   hub.Version{Activation: b.stmt.ColumnInt64(0), Fetch: b.stmt.ColumnInt64(1)},
+				ProfileID: b.stmt.ColumnText(2),
+				Withdrawn: b.stmt.ColumnInt64(3) != 0,
 			}})
 		}
-		return b.end()
-	}
-	for i := l.newest[hash]; i > 0; i = l.rows[i-1].older {
-		b := t.prepare("SELECT no, activation, fetch_no, profile_id, withdrawn FROM events WHERE no = $1 AND id = $2")
-		if err := see(b.int(l.rows[i-1].no).text(id)); err != nil {
+		if err := b.end(); err != nil {
 			return err
 		}
 	}
-	b := t.prepare("SELECT e.no, e.activation, e.fetch_no, e.profile_id, e.withdrawn FROM event_ids i CROSS JOIN events e WHERE i.hash = $1 AND e.no = i.no AND e.id = $2")
-	return see(b.int(hash).text(id))
+	return nil
 }
 
 // full reports that it is time to enter what waits.
