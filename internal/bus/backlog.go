@@ -124,6 +124,16 @@ func (k *backlog) prune(stream string, done func(waitingFrame) bool) (oldest tim
 	return oldest, len(w.frames)
 }
 
+// known returns the oldest received_at that waits as far as is known, where nobody can be asked.
+func (k *backlog) known() time.Time {
+	webhooks, _ := k.prune(streamWebhooks, func(waitingFrame) bool { return false })
+	events, _ := k.prune(streamEvents, func(waitingFrame) bool { return false })
+	if webhooks.IsZero() || !events.IsZero() && events.Before(webhooks) {
+		return events
+	}
+	return webhooks
+}
+
 // follow reads the headers of stream's frames until ctx ends, starting with the oldest that may wait.
 func (b *Bus) follow(ctx context.Context, stream string) {
 	for ctx.Err() == nil {
@@ -315,9 +325,11 @@ func (b *Bus) measureBacklog(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	oldest, err := b.Oldest(ctx)
-	switch {
-	case err != nil:
+	if err != nil { // the database is away, say: the age of what is known to wait goes on growing
 		b.log.Debug("backlog", "error", err)
+		oldest = b.backlog.known()
+	}
+	switch {
 	case oldest.IsZero():
 		b.metrics.oldest.Set(0)
 	default:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -255,5 +256,42 @@ func TestEventsInOrderByPartition(t *testing.T) {
 	eventually(t, "nothing waits", func() bool {
 		oldest, err := b.Oldest(t.Context())
 		return err == nil && oldest.IsZero()
+	})
+}
+
+// While the database is away nobody knows what has been applied, but the age of what waits must go on growing for whoever watches.
+func TestAgeOfTheBacklogWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	b := openBus(t, func(c *Config) { c.Registerer = registry })
+	var tried atomic.Int64
+	b.HandleWebhooks(func(context.Context, []hub.StoredWebhook) error {
+		tried.Add(1)
+		return fmt.Errorf("database: %w", hub.ErrTransient)
+	})
+	b.HandleEvents(func(context.Context, hub.EventFrame) error { return nil })
+	b.start(t)
+	w := someWebhook(1, 100)
+	w.ReceivedAt = time.Now().Add(-time.Hour)
+	if _, err := b.PublishWebhook(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a first try", func() bool { return tried.Load() > 0 })
+	b.cursors.mu.Lock()
+	b.cursors.err = hub.ErrTransient
+	b.cursors.mu.Unlock()
+	b.metrics.oldest.Set(0)
+	eventually(t, "an hour's age", func() bool {
+		b.measureBacklog(t.Context())
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "stagewire_log_oldest_seconds" {
+				return f.GetMetric()[0].GetGauge().GetValue() >= time.Hour.Seconds()
+			}
+		}
+		return false
 	})
 }
