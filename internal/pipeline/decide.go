@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -56,9 +57,7 @@ func (g *goes) mind(person *identity.Person) *mind {
 // stands nowhere yet in that model: then she stands where the other did, and nothing that was told of her is told again.
 func (g *goes) absorb(m *mind, loser *identity.Person) {
 	other := g.mind(loser)
-	for id, profile := range other.profiles {
-		m.profiles[id] = profile
-	}
+	maps.Copy(m.profiles, other.profiles)
 	for id := range other.touched {
 		m.touched[id] = true
 		m.Touch(id)
