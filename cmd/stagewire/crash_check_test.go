@@ -17,7 +17,6 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/sandbox"
-	"github.com/stagewire/stagewire/internal/store"
 	"github.com/stagewire/stagewire/rules"
 )
 
@@ -146,10 +145,7 @@ func customerOf(shopID string) string {
 func (c *crash) compare() {
 	c.Helper()
 	h, model := c.readHistory(), shippedModel(c.T, nil)
-	s, err := store.Open(c.Context(), store.Options{URL: c.settings.database, Dir: c.data()})
-	if err != nil {
-		c.Fatal(err)
-	}
+	s := c.open()
 	defer s.Close()
 	if len(c.orders.lost) > 0 {
 		c.Errorf("%d orders were never acknowledged: %+v", len(c.orders.lost), c.orders.lost[0])

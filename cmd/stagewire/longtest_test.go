@@ -27,6 +27,7 @@ import (
 	"github.com/stagewire/stagewire/internal/app"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/sandbox"
+	"github.com/stagewire/stagewire/internal/store"
 )
 
 // envLong switches on the tests that take minutes: a real hub in a process of its own, killed and cut off.
@@ -344,19 +345,29 @@ func (w *world) get(path string) (int, []byte, error) {
 	return res.StatusCode, body, err
 }
 
-// some reports whether a list of the API has anything in it.
-func (w *world) some(path string) (bool, error) {
+// count returns how many a list of the API has on its page.
+func (w *world) count(path string) (int, error) {
 	status, body, err := w.get("/api/v1/" + path)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	var list struct {
 		Items []map[string]any `json:"items"`
 	}
 	if err := json.Unmarshal(body, &list); err != nil || status != http.StatusOK {
-		return false, fmt.Errorf("%s: %d %w", path, status, err)
+		return 0, fmt.Errorf("%s: %d %w", path, status, err)
 	}
-	return len(list.Items) > 0, nil
+	return len(list.Items), nil
+}
+
+// open opens the database of a hub that has stopped.
+func (w *world) open() *store.Store {
+	w.Helper()
+	s, err := store.Open(w.Context(), store.Options{URL: w.settings.database, Dir: w.data()})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s
 }
 
 // metric returns the value of a metric without labels.
@@ -382,9 +393,9 @@ func (w *world) busy() string {
 		"webhooks?state=queued&limit=1", "webhooks?state=hydrating&limit=1", "deliveries?state=due&limit=1", "deliveries?state=sending&limit=1",
 		"deliveries?state=retrying&limit=1", "deliveries?state=held&limit=1", "deliveries?state=parked&limit=1",
 	} {
-		if some, err := w.some(path); err != nil {
+		if n, err := w.count(path); err != nil {
 			return err.Error()
-		} else if some {
+		} else if n > 0 {
 			return path
 		}
 	}
