@@ -27,6 +27,8 @@ type Changes struct {
 	Pins        []PinRecord
 	// Merges moves whatever still points at the first customer to the second: identifiers, profiles, deliveries, desired state.
 	Merges []Merge
+	// Closed names tasks and tickets of ours that were completed at the vendor: their keys are free again.
+	Closed []Closed
 	// Woken names customers that got a new record at a connection: their skipped desired state there is due again.
 	Woken []Woken
 }
@@ -40,6 +42,10 @@ type Merge struct {
 	EventID    string
 	Sequence   int64 // of Into
 }
+
+// Closed is a task or ticket that is done at the vendor. It is known by our reference, which is the delivery's id, or by the
+// vendor's id of it.
+type Closed struct{ CustomerID, Destination, Reference, ExternalID string }
 
 // Woken is a customer that became known at a destination.
 type Woken struct{ CustomerID, Destination string }
@@ -60,7 +66,7 @@ type Tx interface {
 	LockCustomers(ctx context.Context, ids []string) (map[string]*CustomerRecord, error)
 	// Desired returns rows of desired state by slot, locked.
 	Desired(ctx context.Context, slots []string) (map[string]Desired, error)
-	// OpenKeys reports which delivery keys (destination, customer, key) have an open or unfinished task.
+	// OpenKeys reports which delivery keys (destination, customer, key) have a task that is not done: not created yet, or created and not closed since (Changes.Closed).
 	OpenKeys(ctx context.Context, customerID string, keys []string) (map[string]bool, error)
 	// ConsumeEcho reports which of the changes are our own writes coming back and marks those consumed.
 	// A write matches when object, id, field and value are the same, was sent no later than 30 s after at, and has not

@@ -230,6 +230,7 @@ func (g *goes) event(ctx context.Context, ev *hub.Event, entry hub.LedgerEntry, 
 		return nil
 	}
 	resolved := g.people.Of(ev, g.now)
+	g.closeTask(ev, resolved)
 	if resolved == nil { // names nobody: kept, decides nothing
 		g.changes.Ledger = append(g.changes.Ledger, record)
 		return nil
@@ -273,6 +274,28 @@ func (g *goes) event(ctx context.Context, ev *hub.Event, entry hub.LedgerEntry, 
 		return err
 	}
 	return g.afterResolve(ctx, m, ev, resolved)
+}
+
+// closeTask frees the key of a task of ours that somebody has done: by our reference where the vendor tells it, else by the
+// vendor's id.
+func (g *goes) closeTask(ev *hub.Event, resolved *identity.Resolved) {
+	switch ev.Kind {
+	case "task.completed", "ticket.solved", "ticket.deleted":
+	default:
+		return
+	}
+	done := hub.Closed{Destination: ev.Connection}
+	done.Reference, _ = ev.Properties["reference"].(string)
+	done.ExternalID, _ = ev.Properties["id"].(string)
+	if resolved != nil {
+		done.CustomerID = resolved.Person.ID
+	}
+	if strings.HasPrefix(done.Reference, hub.PrefixDelivery) || (done.CustomerID != "" && done.ExternalID != "") {
+		if !strings.HasPrefix(done.Reference, hub.PrefixDelivery) {
+			done.Reference = ""
+		}
+		g.changes.Closed = append(g.changes.Closed, done)
+	}
 }
 
 // unfold takes a withdrawn event out of its profile.

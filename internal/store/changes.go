@@ -43,11 +43,14 @@ func advance(ctx context.Context, q querier, c hub.Cursor) (bool, error) {
 // openStates are those of a delivery that is not finished. The partial indexes name them in this order.
 const openStates = "('held', 'due', 'sending', 'retrying', 'parked')"
 
+// keyedStates are those in which a task may still be open: also the one that was created, until it is closed.
+const keyedStates = "('held', 'due', 'sending', 'retrying', 'parked', 'delivered')"
+
 func openKeys(ctx context.Context, q querier, customerID string, keys []string) (map[string]bool, error) {
 	open := make(map[string]bool, len(keys))
 	for _, key := range keys {
 		var n int64
-		err := one(ctx, q, "SELECT count(*) FROM deliveries WHERE customer_id = $1 AND key = $2 AND key <> '' AND state IN "+openStates, []any{customerID, key}, &n)
+		err := one(ctx, q, "SELECT count(*) FROM deliveries WHERE customer_id = $1 AND key = $2 AND key <> '' AND state IN "+keyedStates, []any{customerID, key}, &n)
 		if err != nil {
 			return nil, err
 		}
@@ -146,6 +149,18 @@ func saveRare(ctx context.Context, q querier, c *hub.Changes, now time.Time) err
 			written = CASE WHEN excluded.written_generation >= desired.written_generation THEN excluded.written ELSE desired.written END,
 			written_generation = CASE WHEN excluded.written_generation >= desired.written_generation THEN excluded.written_generation ELSE desired.written_generation END,
 			updated_at = excluded.updated_at`, lists); err != nil {
+			return err
+		}
+	}
+	for _, done := range c.Closed {
+		if done.Reference != "" {
+			if _, err := q.exec(ctx, "UPDATE deliveries SET key = '' WHERE id = $1 AND key <> ''", done.Reference); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := q.exec(ctx, "UPDATE deliveries SET key = '' WHERE customer_id = $1 AND key <> '' AND state IN "+keyedStates+" AND destination = $2 AND external_id = $3",
+			done.CustomerID, done.Destination, done.ExternalID); err != nil {
 			return err
 		}
 	}

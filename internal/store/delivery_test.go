@@ -335,12 +335,22 @@ func TestOpenKeys(t *testing.T) {
 		c.Deliveries = []hub.Delivery{open, done, delivery(ada, "dlv_3", "crm", t0)}
 		b.apply(t, c)
 		b.claim(t, "desk", t0, 1, false)
-		b.finish(t, hub.Finished{DeliveryID: "dlv_2", Claim: 1, State: hub.DeliveryDelivered, Attempt: hub.Attempt{At: t0, Outcome: hub.Delivered}})
-		b.tx(t, func(ctx context.Context, tx hub.Tx) error {
-			got, err := tx.OpenKeys(ctx, ada.ID, []string{"win-back", "hello", "other", ""})
-			diff(t, "open keys", map[string]bool{"win-back": true}, got)
-			return err
-		})
+		b.finish(t, hub.Finished{DeliveryID: "dlv_2", Claim: 1, State: hub.DeliveryDelivered, ExternalID: "77", Attempt: hub.Attempt{At: t0, Outcome: hub.Delivered}})
+		check := func(what string, want map[string]bool) {
+			t.Helper()
+			b.tx(t, func(ctx context.Context, tx hub.Tx) error {
+				got, err := tx.OpenKeys(ctx, ada.ID, []string{"win-back", "hello", "other", ""})
+				diff(t, what, want, got)
+				return err
+			})
+		}
+		check("open keys: one to do, one created", map[string]bool{"win-back": true, "hello": true})
+		b.apply(t, &hub.Changes{Closed: []hub.Closed{{CustomerID: ada.ID, Destination: "crm", ExternalID: "77"}}})
+		check("a task of another system is done", map[string]bool{"win-back": true, "hello": true})
+		b.apply(t, &hub.Changes{Closed: []hub.Closed{{CustomerID: ada.ID, Destination: "desk", ExternalID: "77"}}})
+		check("the created one is done", map[string]bool{"win-back": true})
+		b.apply(t, &hub.Changes{Closed: []hub.Closed{{Reference: "dlv_1"}}})
+		check("both are done", map[string]bool{})
 	})
 }
 

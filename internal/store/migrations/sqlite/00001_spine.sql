@@ -192,7 +192,7 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (destination, due_at, state) WHERE state IN ('due', 'retrying', 'sending');
 CREATE INDEX deliveries_aside ON deliveries (state, no) WHERE state IN ('held', 'parked', 'dead');
 CREATE UNIQUE INDEX deliveries_slot ON deliveries (slot) WHERE slot <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked');
-CREATE INDEX deliveries_key ON deliveries (customer_id, key) WHERE key <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked');
+CREATE INDEX deliveries_key ON deliveries (customer_id, key) WHERE key <> '' AND state IN ('held', 'due', 'sending', 'retrying', 'parked', 'delivered');
 
 CREATE TABLE attempts (
   no          INTEGER PRIMARY KEY,
