@@ -202,6 +202,9 @@ func (a *App) Run(ctx context.Context) error {
 	defer a.close()
 	if !a.IntakeOnly {
 		if err := a.noticeAbsence(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil // told to stop before it began
+			}
 			return err
 		}
 	}
