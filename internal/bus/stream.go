@@ -72,8 +72,7 @@ const noPeers jetstream.ErrorCode = 10005
 
 // unsettled reports whether an answer, or none, may be another one once a cluster has found itself.
 func unsettled(err error) bool {
-	var refused *jetstream.APIError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return refused.Code >= 500 || refused.ErrorCode == noPeers
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||

@@ -43,12 +43,16 @@ func TestAnAddressJoinsTwoSystems(t *testing.T) {
 // Two customers that turn out to be one: the earlier one survives, her counter goes on above both, the later pin wins.
 func TestMergeKeepsTheEarlierAndGoesOnAboveBoth(t *testing.T) {
 	people := Adopt(map[string]*hub.CustomerRecord{
-		"cus_b": {ID: "cus_b", Sequence: 40, FirstEventAt: now, CreatedAt: now, Previous: map[string]string{"erp": "stg_b", "bi": "stg_x"},
+		"cus_b": {
+			ID: "cus_b", Sequence: 40, FirstEventAt: now, CreatedAt: now, Previous: map[string]string{"erp": "stg_b", "bi": "stg_x"},
 			Pins:     []hub.PinRecord{{Model: "clc", Stage: "loyal", At: now.Add(time.Hour)}},
-			Profiles: []hub.ProfileRecord{{ID: hub.DeriveID(hub.PrefixProfile, "shop", event("shop", "1", "", now).ProfileKey()), Connection: "shop"}}},
-		"cus_a": {ID: "cus_a", Sequence: 7, FirstEventAt: now.Add(-time.Hour), CreatedAt: now, Previous: map[string]string{"erp": "stg_a"},
+			Profiles: []hub.ProfileRecord{{ID: hub.DeriveID(hub.PrefixProfile, "shop", event("shop", "1", "", now).ProfileKey()), Connection: "shop"}},
+		},
+		"cus_a": {
+			ID: "cus_a", Sequence: 7, FirstEventAt: now.Add(-time.Hour), CreatedAt: now, Previous: map[string]string{"erp": "stg_a"},
 			Pins:     []hub.PinRecord{{Model: "clc", Stage: "new", At: now}},
-			Profiles: []hub.ProfileRecord{{ID: hub.DeriveID(hub.PrefixProfile, "crm", event("crm", "9", "", now).ProfileKey()), CustomerID: "cus_a", Connection: "crm"}}},
+			Profiles: []hub.ProfileRecord{{ID: hub.DeriveID(hub.PrefixProfile, "crm", event("crm", "9", "", now).ProfileKey()), CustomerID: "cus_a", Connection: "crm"}},
+		},
 	})
 	for _, person := range people.All() {
 		if person.ID == "cus_a" {

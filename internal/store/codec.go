@@ -594,14 +594,6 @@ func micros(t time.Time) int64 { return t.UnixMicro() }
 // at is the other way round.
 func at(us int64) time.Time { return time.UnixMicro(us).UTC() }
 
-// wake is micros, but nil for the zero time: the partial index holds only what will wake.
-func wake(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.UnixMicro()
-}
-
 func bit(b bool) int64 {
 	if b {
 		return 1

@@ -281,8 +281,10 @@ func (s *Store) Transitions(ctx context.Context, p hub.Page) ([]hub.Transition, 
 func scanTransition(scan func(...any) error, more ...any) (t hub.Transition, err error) {
 	var kind string
 	var when, decided int64
-	dest := append([]any{&t.ID, &kind, &t.Subject.ID, &t.CustomerID, &t.Model, &t.Version, &t.From, &t.To, &when, &decided, &t.Sequence,
-		&t.Cause.Type, &t.Cause.ID, &t.Rule, &t.Passing, &t.Why}, more...)
+	dest := append([]any{
+		&t.ID, &kind, &t.Subject.ID, &t.CustomerID, &t.Model, &t.Version, &t.From, &t.To, &when, &decided, &t.Sequence,
+		&t.Cause.Type, &t.Cause.ID, &t.Rule, &t.Passing, &t.Why,
+	}, more...)
 	err = scan(dest...)
 	t.Subject.Kind, t.At, t.DecidedAt = hub.SubjectKind(kind), at(when), at(decided)
 	return t, err

@@ -22,8 +22,10 @@ const aside = "('held', 'parked', 'dead')"
 func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err error) {
 	var due, created, sent int64
 	var params, cause, last string
-	dest := append([]any{&d.ID, &d.Destination, &d.Action, &d.CustomerID, &d.Subject.Kind, &d.Subject.ID, &d.State, &due, &d.Attempts, &created, &d.Slot, &d.Key,
-		&params, &d.Body, &d.Reference, &sent, &d.Uncertain, &d.ExternalID, &cause, &last, &d.Claim}, more...)
+	dest := append([]any{
+		&d.ID, &d.Destination, &d.Action, &d.CustomerID, &d.Subject.Kind, &d.Subject.ID, &d.State, &due, &d.Attempts, &created, &d.Slot, &d.Key,
+		&params, &d.Body, &d.Reference, &sent, &d.Uncertain, &d.ExternalID, &cause, &last, &d.Claim,
+	}, more...)
 	var kind string
 	dest[4] = &kind
 	if err := scan(dest...); err != nil {
@@ -366,8 +368,10 @@ func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) erro
 			attempts = append(attempts, []any{d.ID, micros(a.At), a.Status, string(a.Outcome), a.Error, int64(a.Duration)})
 			switch f.State {
 			case hub.DeliveryDead:
-				dead = append(dead, hub.DeadLetter{ID: hub.DeriveID(hub.PrefixDeadLetter, "delivery", d.ID), Of: "delivery", Ref: d.ID, At: a.At,
-					Reason: a.Error, Place: d.Destination, Attempts: d.Attempts + 1})
+				dead = append(dead, hub.DeadLetter{
+					ID: hub.DeriveID(hub.PrefixDeadLetter, "delivery", d.ID), Of: "delivery", Ref: d.ID, At: a.At,
+					Reason: a.Error, Place: d.Destination, Attempts: d.Attempts + 1,
+				})
 			case hub.DeliveryDelivered:
 				if c := stats[d.Destination]; c == nil || a.At.After(c.LastDeliveryAt) {
 					stats[d.Destination] = &hub.ConnectionStat{LastDeliveryAt: a.At}

@@ -47,8 +47,10 @@ func TestDeliveryLife(t *testing.T) {
 	on(t, func(t *testing.T, b *bench) {
 		ada := person("ada")
 		c := changes(ada)
-		c.Deliveries = []hub.Delivery{delivery(ada, "dlv_2", "crm", t0.Add(2*time.Second)), delivery(ada, "dlv_1", "crm", t0.Add(time.Second)),
-			delivery(ada, "dlv_3", "crm", t0.Add(time.Hour)), delivery(ada, "dlv_4", "shop", t0)}
+		c.Deliveries = []hub.Delivery{
+			delivery(ada, "dlv_2", "crm", t0.Add(2*time.Second)), delivery(ada, "dlv_1", "crm", t0.Add(time.Second)),
+			delivery(ada, "dlv_3", "crm", t0.Add(time.Hour)), delivery(ada, "dlv_4", "shop", t0),
+		}
 		b.apply(t, c)
 		b.apply(t, &hub.Changes{Deliveries: c.Deliveries[:1]}) // the same cause again makes no second one
 		diff(t, "saved", c.Deliveries[1], b.state(t, "dlv_1"))

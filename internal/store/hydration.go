@@ -170,8 +170,10 @@ func finishHydration(ctx context.Context, q querier, done []hub.Hydrated, now ti
 			continue
 		}
 		if h.Dead && !h.Done {
-			dead = append(dead, hub.DeadLetter{ID: hub.DeriveID(hub.PrefixDeadLetter, "hydration", h.Connection, h.Object, h.ID, h.WebhookID, strconv.Itoa(h.Item)),
-				Of: "webhook", Ref: h.WebhookID, At: now, Reason: h.Error, Place: h.Connection + ": fetch " + h.Object + " " + h.ID, Attempts: h.Attempts})
+			dead = append(dead, hub.DeadLetter{
+				ID: hub.DeriveID(hub.PrefixDeadLetter, "hydration", h.Connection, h.Object, h.ID, h.WebhookID, strconv.Itoa(h.Item)),
+				Of: "webhook", Ref: h.WebhookID, At: now, Reason: h.Error, Place: h.Connection + ": fetch " + h.Object + " " + h.ID, Attempts: h.Attempts,
+			})
 		}
 		if err := saveHydrations(ctx, q, h.More); err != nil {
 			return err

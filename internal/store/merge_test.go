@@ -26,8 +26,10 @@ func TestMerge(t *testing.T) {
 		c.Desired = []hub.Desired{both, both2, single}
 		c.Deliveries = []hub.Delivery{slotted("dlv_a", both, ada), slotted("dlv_b", both2, bob), slotted("dlv_s", single, bob), delivery(bob, "dlv_task", "crm", t0)}
 		c.Pins = []hub.PinRecord{
-			{Subject: subject(ada), Model: "clc", Stage: "old", At: t0}, {Subject: subject(bob), Model: "clc", Stage: "newer", At: t0.Add(time.Hour)},
-			{Subject: subject(ada), Model: "rfm", Stage: "stays", At: t0.Add(time.Hour)}, {Subject: subject(bob), Model: "rfm", Stage: "loses", At: t0},
+			{Subject: subject(ada), Model: "clc", Stage: "old", At: t0},
+			{Subject: subject(bob), Model: "clc", Stage: "newer", At: t0.Add(time.Hour)},
+			{Subject: subject(ada), Model: "rfm", Stage: "stays", At: t0.Add(time.Hour)},
+			{Subject: subject(bob), Model: "rfm", Stage: "loses", At: t0},
 		}
 		c.Ledger = []hub.LedgerRecord{order(ada, "1", t0), order(bob, "2", t0.Add(time.Minute)), order(eve, "3", t0.Add(2*time.Minute))}
 		c.Transitions = []hub.Transition{{ID: "stg_b", Subject: subject(bob), CustomerID: bob.ID, Model: "clc", From: "new", To: "active", At: t0, DecidedAt: t0, Sequence: 3, Cause: hub.Cause{Type: hub.CauseEvent, ID: "evt"}, Why: "bought"}}

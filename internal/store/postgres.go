@@ -106,8 +106,7 @@ func postgresError(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	var server *pgconn.PgError
-	if errors.As(err, &server) {
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		kind := error(nil)
 		switch {
 		case errors.Is(err, hub.ErrConflict), errors.Is(err, hub.ErrInvalid), errors.Is(err, hub.ErrTransient):

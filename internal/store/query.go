@@ -90,7 +90,7 @@ func (r reader) query(ctx context.Context, query string, args ...any) (rows, err
 			args[i] = bit(b)
 		}
 	}
-	result, err := r.db.QueryContext(ctx, query, args...)
+	result, err := r.db.QueryContext(ctx, query, args...) //nolint:rowserrcheck // each and one, the only callers, check it
 	if err != nil {
 		return nil, r.fail(err)
 	}

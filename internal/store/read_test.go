@@ -253,8 +253,10 @@ func TestHorizonsAndGaps(t *testing.T) {
 		save(hub.Horizon{Connection: "shop", At: t0, Hold: t0.Add(-time.Minute), ComputedAt: t0.Add(time.Second)}) // never back
 		b.tx(t, func(ctx context.Context, tx hub.Tx) error {
 			got, err := tx.Horizons(ctx)
-			diff(t, "horizons", map[string]hub.Horizon{"shop": {Connection: "shop", At: t0.Add(time.Hour), Hold: t0.Add(-time.Minute), ComputedAt: t0.Add(time.Second)},
-				"crm": {Connection: "crm", At: t0, Hold: t0.Add(-time.Hour), ComputedAt: t0}}, got)
+			diff(t, "horizons", map[string]hub.Horizon{
+				"shop": {Connection: "shop", At: t0.Add(time.Hour), Hold: t0.Add(-time.Minute), ComputedAt: t0.Add(time.Second)},
+				"crm":  {Connection: "crm", At: t0, Hold: t0.Add(-time.Hour), ComputedAt: t0},
+			}, got)
 			return err
 		})
 

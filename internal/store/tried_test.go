@@ -44,8 +44,10 @@ func TestTriedValuesOutliveACrash(t *testing.T) {
 		diff(t, "after two", []string{"stage:new", "stage:active"}, third.Desired.Tried)
 		fourth := send("stage:loyal", 3)
 		diff(t, "the same value twice is one", []string{"stage:new", "stage:active"}, fourth.Desired.Tried)
-		b.finish(t, hub.Finished{DeliveryID: "dlv_1", Claim: fourth.Claim, State: hub.DeliveryDelivered, Attempt: hub.Attempt{At: now, Outcome: hub.Delivered},
-			Written: "stage:loyal", Generation: 3})
+		b.finish(t, hub.Finished{
+			DeliveryID: "dlv_1", Claim: fourth.Claim, State: hub.DeliveryDelivered, Attempt: hub.Attempt{At: now, Outcome: hub.Delivered},
+			Written: "stage:loyal", Generation: 3,
+		})
 
 		next := d
 		next.ID = "dlv_2"

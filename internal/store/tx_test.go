@@ -123,8 +123,10 @@ func TestLedgerVersions(t *testing.T) {
 		diff(t, "events after replacement", []hub.Event{third.Event}, must(b.Events(t.Context(), ada.ID))(t))
 
 		// A withdrawal, saved without a look.
-		gone := hub.LedgerRecord{Event: hub.Event{ID: first.ID, Version: hub.Version{Activation: 3}, Withdrawn: true, Kind: "order.paid", Connection: "shop"},
-			ProfileID: first.ProfileID, CustomerID: ada.ID, KnownFrom: 10}
+		gone := hub.LedgerRecord{
+			Event:     hub.Event{ID: first.ID, Version: hub.Version{Activation: 3}, Withdrawn: true, Kind: "order.paid", Connection: "shop"},
+			ProfileID: first.ProfileID, CustomerID: ada.ID, KnownFrom: 10,
+		}
 		b.apply(t, &hub.Changes{Ledger: []hub.LedgerRecord{gone}})
 		diff(t, "ledger after withdrawal", map[string]hub.LedgerEntry{first.ID: {Version: gone.Version, ProfileID: first.ProfileID, Withdrawn: true}}, ledger())
 		if got := must(b.Events(t.Context(), ada.ID))(t); len(got) != 0 {

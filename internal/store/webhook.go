@@ -73,8 +73,10 @@ func (s *Store) SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydr
 			if there {
 				updates = append(updates, []any{w.State, printable(w.Reason), kinds, events, w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation, w.ID})
 			} else {
-				inserts = append(inserts, []any{w.ID, w.Connection, micros(w.ReceivedAt), w.State, printable(w.Reason), kinds, events,
-					w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation})
+				inserts = append(inserts, []any{
+					w.ID, w.Connection, micros(w.ReceivedAt), w.State, printable(w.Reason), kinds, events,
+					w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation,
+				})
 			}
 		}
 		if _, err := q.many(ctx, "INSERT INTO webhooks ("+webhookColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", inserts); err != nil {
