@@ -35,6 +35,7 @@ const (
 	dedupeWindow    = 2 * time.Minute
 	externalShards  = 4 // publishers of WEBHOOKS where an ack takes a round trip
 	requestsTimeout = 5 * time.Second
+	lookTimeout     = 1500 * time.Millisecond // a cluster without a leader does not answer: ask often
 )
 
 func partitionSubject(p int) string { return subjectEvents + strconv.Itoa(p) }
@@ -111,7 +112,9 @@ func (b *Bus) makeStreams(ctx context.Context) error {
 // have set limits of their own.
 func (b *Bus) makeStream(ctx context.Context, config jetstream.StreamConfig) error {
 	js := b.links[linkRequest].js
-	stream, err := js.Stream(ctx, config.Name)
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	stream, err := js.Stream(look, config.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		stream, err = js.CreateStream(ctx, config)
 	}
