@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -316,14 +317,17 @@ func (a *account) callback(c Callback) {
 	a.printf("           %-14s callback received: %s %s → %s\n", "", c.Model, c.From, c.To)
 }
 
-// freeAddress finds a loopback port that nobody listens on.
+// freeAddress finds a loopback port that nobody listens on, among those that systems do not hand out by themselves.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	first := rand.IntN(10000)
+	for i := range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 21000+(first+i)%10000)
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			return address, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", errors.New("no free port between 21000 and 31000")
 }
 
 // serveHTTP serves h on l until ctx ends.
