@@ -245,7 +245,7 @@ func (t Test) run(m *Model) TestResult {
 		advance(x.At)
 		if st.Stage != x.Stage {
 			r.Failures = append(r.Failures, fmt.Sprintf("line %d: at %s the stage is %s, expected %s (%s)",
-				x.Line, x.At.Format(time.RFC3339), st.Stage, x.Stage, m.Why(facts, st, st.Rule, x.At)))
+				x.Line, x.At.Format(time.RFC3339), st.Stage, x.Stage, m.Why(facts, t.Stages, st, st.Rule, x.At)))
 		}
 	}
 	return r

@@ -154,7 +154,7 @@ func (m *Model) Advance(f *fact.Facts, stages map[string]string, st State, until
 		next, failed := m.Decide(f, stages, st, at)
 		errs = append(errs, failed...)
 		if next.Stage != st.Stage {
-			steps = append(steps, Step{From: st.Stage, To: next.Stage, At: at, Rule: next.Rule, Why: m.Why(f, st, next.Rule, at)})
+			steps = append(steps, Step{From: st.Stage, To: next.Stage, At: at, Rule: next.Rule, Why: m.Why(f, stages, st, next.Rule, at)})
 		}
 		st = next
 	}

@@ -182,8 +182,9 @@ func (v *valueCache) of(c *expression.Clause, env *expression.Env) *expression.P
 	return p
 }
 
-// Why says in one plain sentence why the rule of that index won at instant at, given the state before.
-func (m *Model) Why(f *fact.Facts, st State, rule int, at time.Time) string {
+// Why says in one plain sentence why the rule of that index won at instant at, given the state before and the stages in
+// other models.
+func (m *Model) Why(f *fact.Facts, stages map[string]string, st State, rule int, at time.Time) string {
 	if rule < 0 || rule > len(m.rules) {
 		return "Set by hand."
 	}
@@ -194,7 +195,7 @@ func (m *Model) Why(f *fact.Facts, st State, rule int, at time.Time) string {
 		return fmt.Sprintf("%s: no other rule holds.", m.otherwise)
 	}
 	r := &m.rules[rule]
-	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stage: st.Stage, Since: st.Since}}
+	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since}}
 	var parts []string
 	for _, c := range x.clauses(r.when) {
 		parts = append(parts, reasons(c)...)

@@ -321,7 +321,7 @@ func TestExplain(t *testing.T) {
 	if regular.Text != "regular" || len(regular.Clauses) != 1 || regular.Clauses[0].Value != "2" {
 		t.Errorf("%+v", regular)
 	}
-	if why := m.Why(f, st, 2, day(20)); why != "active: regular." {
+	if why := m.Why(f, nil, st, 2, day(20)); why != "active: regular." {
 		t.Error(why)
 	}
 }

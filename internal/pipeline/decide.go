@@ -309,7 +309,7 @@ func (g *goes) decide(m *mind, model *ActiveModel, s *standing, facts *fact.Fact
 	}
 	g.tally.decision(model.Name, "moved")
 	s.Since, s.By = at, hub.ByRule
-	g.move(m, model, before.Stage, next.Stage, at, next.Rule, cause, model.Why(facts, before, next.Rule, instant))
+	g.move(m, model, before.Stage, next.Stage, at, next.Rule, cause, model.Why(facts, m.stageNames(), before, next.Rule, instant))
 }
 
 // chain lets silence move the person on, wake-up by wake-up, through until.
