@@ -93,6 +93,9 @@ func (p Param) Same(q Param) bool { return same(p.typ, q.typ) }
 // Type tells a person what the parameter is.
 func (p Param) Type() string { return p.typ.String() }
 
+// Value returns the parameter: an int, float64, bool, string, time.Duration, hub.Money, or a list of texts as []any.
+func (p Param) Value() any { return p.value }
+
 func (p Param) term(at ast.Node) term {
 	var n ast.Node
 	switch v := p.value.(type) {

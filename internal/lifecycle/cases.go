@@ -41,7 +41,7 @@ func (m *Model) readTests(s *source, n *yaml.Node, kinds *hub.Kinds) []Test {
 	var tests []Test
 	for i, item := range s.items(n, "tests") {
 		path := fmt.Sprintf("tests[%d]", i)
-		f := s.fields(item, path, "name", "events", "stages", "expect")
+		f := s.fields(item, path, keysOf(FormTest)...)
 		t := Test{Name: s.text(f["name"], path+".name"), Line: item.Line, Stages: s.textMap(f["stages"], path+".stages")}
 		for _, key := range []string{"name", "expect"} {
 			if f[key] == nil {
@@ -56,7 +56,7 @@ func (m *Model) readTests(s *source, n *yaml.Node, kinds *hub.Kinds) []Test {
 		slices.SortStableFunc(t.Events, func(a, b hub.Event) int { return a.OccurredAt.Compare(b.OccurredAt) })
 		for j, e := range s.items(f["expect"], path+".expect") {
 			where := fmt.Sprintf("%s.expect[%d]", path, j)
-			ef := s.fields(e, where, "at", "stage")
+			ef := s.fields(e, where, keysOf(FormExpect)...)
 			x := Expectation{At: s.instant(ef["at"], where+".at"), Stage: s.text(ef["stage"], where+".stage"), Line: e.Line}
 			for _, key := range []string{"at", "stage"} {
 				if ef[key] == nil {
@@ -117,7 +117,7 @@ func (s *source) event(n *yaml.Node, path string, kinds *hub.Kinds) hub.Event {
 				t, ok := kind.Properties[k.Value]
 				if !ok {
 					suggestion := ""
-					names := []string{"at", "kind", "connection", "traits"}
+					names := keysOf(FormEvent)
 					for p := range kind.Properties {
 						names = append(names, p)
 					}

@@ -163,7 +163,7 @@ func Compile(file string, text []byte, env Env) (*Model, error) {
 	if env.Kinds == nil {
 		env.Kinds = hub.Catalogue
 	}
-	top := s.fields(root, "", "model", "of", "labels", "params", "stages", "define", "decide", "tests")
+	top := s.fields(root, "", keysOf(FormModel)...)
 	m := &Model{
 		Labels: s.textMap(top["labels"], "labels"), file: file, Of: hub.SubjectCustomer,
 		stage: map[string]*Stage{}, defines: map[string]*expression.Program{}, places: map[*expression.Program]place{},
@@ -218,7 +218,7 @@ func (m *Model) readStages(s *source, n *yaml.Node) {
 	var refs []late
 	for i, item := range items {
 		path := fmt.Sprintf("stages[%d]", i)
-		f := s.fields(item, path, "name", "labels", "asks", "target", "dwell", "yields_to", "terminal")
+		f := s.fields(item, path, keysOf(FormStage)...)
 		st := Stage{
 			Name: s.text(f["name"], path+".name"), Labels: s.textMap(f["labels"], path+".labels"), Asks: s.text(f["asks"], path+".asks"),
 			Dwell: s.duration(f["dwell"], path+".dwell"), YieldsTo: s.texts(f["yields_to"], path+".yields_to"), Terminal: s.flag(f["terminal"], path+".terminal"),
@@ -240,7 +240,7 @@ func (m *Model) readStages(s *source, n *yaml.Node) {
 			refs = append(refs, late{f["yields_to"], fmt.Sprintf("%s.yields_to[%d]", path, j), to})
 		}
 		if t := f["target"]; t != nil {
-			tf := s.fields(t, path+".target", "to", "within", "share")
+			tf := s.fields(t, path+".target", keysOf(FormTarget)...)
 			st.Target = &Target{To: s.text(tf["to"], path+".target.to"), Within: s.duration(tf["within"], path+".target.within")}
 			for _, key := range []string{"to", "within", "share"} {
 				if tf[key] == nil {
@@ -411,7 +411,7 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 			s.fail(item, path, "write when: on a line of its own, not inside { }", "YAML cuts the condition at its first comma")
 			continue
 		}
-		f := s.fields(item, path, "stage", "when", "from", "after", "cooldown", "otherwise")
+		f := s.fields(item, path, keysOf(FormRule)...)
 		if done {
 			s.fail(item, path, "", "nothing can follow otherwise")
 			continue

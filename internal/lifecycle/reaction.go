@@ -76,8 +76,10 @@ var laterActions = []string{
 	"start_campaign", "stop_campaign", "call", "create_coupon", "add_points", "track_event", "identify",
 }
 
-// laterKeys are parts of a reaction that this release does not do.
-var laterKeys = []string{"leave", "event", "becomes", "existing", "limit", "holdout", "goal", "wait", "unless"}
+// actionNames returns the whole vocabulary, what this release does first.
+func actionNames() []string {
+	return slices.Concat(slices.Sorted(maps.Keys(actions)), laterActions)
+}
 
 // reactionVars are the texts that a reaction's expressions can name beside facts and stages.
 var reactionVars = []string{"explanation", "stage"}
@@ -94,7 +96,7 @@ func CompileReactions(file string, text []byte, env ReactionEnv) ([]*Reaction, e
 	for name, m := range env.Models {
 		c.expr.Models[name] = expression.Model{Stages: m.StageNames(), Defines: m.defines}
 	}
-	top := s.fields(root, "", "reactions")
+	top := s.fields(root, "", keysOf(FormReactions)...)
 	if top["reactions"] == nil {
 		s.fail(root, "", "", "reactions is missing")
 	}
@@ -121,8 +123,8 @@ type reactionCompiler struct {
 }
 
 func (c *reactionCompiler) reaction(n *yaml.Node, path string) *Reaction {
-	f := c.fields(n, path, slices.Concat([]string{"name", "enter", "if", "do"}, laterKeys)...)
-	for _, key := range laterKeys {
+	f := c.fields(n, path, keysOf(FormReaction)...)
+	for _, key := range laterOf(FormReaction) {
 		if f[key] != nil {
 			c.fail(f[key], path+"."+key, "", "%s is not supported yet", key)
 		}
@@ -191,7 +193,7 @@ func (c *reactionCompiler) step(n *yaml.Node, path string) (step, bool) {
 		c.fail(n, path, "write - create_task: {via: crm, subject: …}", "this must be an action with its parameters")
 		return step{}, false
 	}
-	known := slices.Concat(slices.Sorted(maps.Keys(actions)), laterActions)
+	known := actionNames()
 	var name, params *yaml.Node
 	c.pairs(n, path, func(k, v *yaml.Node) {
 		switch {
@@ -212,14 +214,7 @@ func (c *reactionCompiler) step(n *yaml.Node, path string) (step, bool) {
 	}
 	path += "." + name.Value
 	a := actions[name.Value]
-	keys := slices.Concat([]string{"via"}, a.texts, a.later)
-	switch name.Value {
-	case "create_task":
-		keys = append(keys, "key", "due")
-	case "set_fields":
-		keys = append(keys, "fields")
-	}
-	f := c.fields(params, path, keys...)
+	f := c.fields(params, path, keysOf(name.Value)...)
 	st := step{action: name.Value, params: map[string]any{}}
 	for _, key := range a.later {
 		if f[key] != nil {
@@ -318,7 +313,7 @@ func (c *reactionCompiler) due(n *yaml.Node, path string) any {
 		}
 		return out
 	}
-	f := c.fields(n, path, "days", "business_days", "hours", "minutes", "at", "zone", "calendar")
+	f := c.fields(n, path, keysOf(FormDue)...)
 	for _, key := range []string{"days", "business_days", "hours", "minutes"} {
 		if f[key] == nil {
 			continue

@@ -1,0 +1,221 @@
+package lifecycle
+
+import "slices"
+
+// Key is one key that a mapping of a model's or reactions' file may have. The loader, the JSON Schema and the completion
+// of editors all read the same table, so they cannot drift apart.
+type Key struct {
+	Name, Doc string
+	Takes     Takes
+	// Of is the form of what is inside, a key of the table: for a list that of its items. "" where it is a plain value.
+	Of     string
+	Needed bool
+	Later  bool     // in the language, not done by this release
+	Values []string // the only values there are
+}
+
+// Takes is what a key's value is.
+type Takes string
+
+// What keys take.
+const (
+	TakesText       Takes = "text"
+	TakesTemplate   Takes = "template" // a text with ${expressions}
+	TakesExpression Takes = "expression"
+	TakesCondition  Takes = "condition" // an expression that is true or false
+	TakesDuration   Takes = "duration"
+	TakesInstant    Takes = "instant"
+	TakesFlag       Takes = "flag"
+	TakesShare      Takes = "share"
+	TakesCount      Takes = "count"
+	TakesStage      Takes = "stage"  // the name of one of the model's stages
+	TakesStages     Takes = "stages" // one or a list of them
+	TakesLabels     Takes = "labels" // texts by language
+	TakesMap        Takes = "map"    // a mapping with the keys of Of
+	TakesList       Takes = "list"   // a list of such mappings
+	TakesNames      Takes = "names"  // a mapping of names of the author's own, to values of the form Of
+	TakesAny        Takes = "any"
+)
+
+// Forms of the mappings in a model's file, by what they are.
+const (
+	FormModel     = "model"
+	FormStage     = "stage"
+	FormTarget    = "target"
+	FormRule      = "rule"
+	FormTest      = "test"
+	FormEvent     = "event"
+	FormExpect    = "expect"
+	FormReactions = "reactions"
+	FormReaction  = "reaction"
+	FormStep      = "step"
+	FormDue       = "due"
+)
+
+// formParam and formCondition are the forms of single values under params: and define:.
+const (
+	formParam     = "param"
+	formCondition = "named condition"
+)
+
+var forms = map[string][]Key{
+	FormModel: {
+		{Name: "model", Takes: TakesText, Needed: true, Doc: "The model's name: small letters, digits, _ and -."},
+		{Name: "of", Takes: TakesText, Values: []string{"customer", "company", "deal"}, Doc: "Whose stage it is; customer where it is left out."},
+		{Name: "labels", Takes: TakesLabels, Doc: "What people call the model, by language: {en: Customer life cycle}."},
+		{Name: "params", Takes: TakesNames, Of: formParam, Doc: "Values that are overridden where the model is used: numbers, texts, durations such as 180d, amounts such as 40 EUR. Conditions name them params.<name>."},
+		{Name: "stages", Takes: TakesList, Of: FormStage, Needed: true, Doc: "The stages in the order of the journey."},
+		{Name: "define", Takes: TakesNames, Of: formCondition, Doc: "Named conditions, usable in decide and in reactions."},
+		{Name: "decide", Takes: TakesList, Of: FormRule, Needed: true, Doc: "The rules: tried from the top, the first that holds wins. The last line is otherwise."},
+		{Name: "tests", Takes: TakesList, Of: FormTest, Doc: "Customers made up for the purpose, and where they must stand."},
+	},
+	FormStage: {
+		{Name: "name", Takes: TakesText, Needed: true, Doc: "The stage's name: small letters, digits, _ and -."},
+		{Name: "labels", Takes: TakesLabels, Doc: "What people call the stage, by language: {en: Lost, zh: 流失客户}."},
+		{Name: "asks", Takes: TakesText, Doc: "What the stage asks of the business."},
+		{Name: "target", Takes: TakesMap, Of: FormTarget, Doc: "The stage's own success check: which share of customers goes on to which stage in time."},
+		{Name: "dwell", Takes: TakesDuration, Doc: "Once entered, no rule leads out before that long, but to a stage in yields_to."},
+		{Name: "yields_to", Takes: TakesStages, Doc: "Stages that may be entered before dwell is over."},
+		{Name: "terminal", Takes: TakesFlag, Doc: "Only a rule with from: naming the stage leads out."},
+	},
+	FormTarget: {
+		{Name: "to", Takes: TakesStage, Needed: true, Doc: "The stage that customers are to reach."},
+		{Name: "within", Takes: TakesDuration, Needed: true, Doc: "How long they have."},
+		{Name: "share", Takes: TakesShare, Needed: true, Doc: "How many of them: 0.3 for 30 %."},
+	},
+	FormRule: {
+		{Name: "stage", Takes: TakesStage, Doc: "The stage that the rule leads to."},
+		{Name: "when", Takes: TakesCondition, Doc: "The condition. Write it on a line of its own, not inside { }."},
+		{Name: "from", Takes: TakesStages, Doc: "The rule is skipped unless the present stage is one of these."},
+		{Name: "after", Takes: TakesDuration, Later: true, Doc: "The condition must have held without a break that long."},
+		{Name: "cooldown", Takes: TakesDuration, Later: true, Doc: "Not entered by this rule again within that time of having left the stage."},
+		{Name: "otherwise", Takes: TakesStage, Doc: "The last line: the stage where no rule holds, or stay."},
+	},
+	FormTest: {
+		{Name: "name", Takes: TakesText, Needed: true, Doc: "What the test shows, as a sentence."},
+		{Name: "events", Takes: TakesList, Of: FormEvent, Doc: "What happens to the customer."},
+		{Name: "stages", Takes: TakesNames, Of: "", Doc: "The stage in other models, throughout: {clc: lost}."},
+		{Name: "expect", Takes: TakesList, Of: FormExpect, Needed: true, Doc: "Where the customer must stand, and when."},
+	},
+	FormEvent: {
+		{Name: "at", Takes: TakesInstant, Needed: true, Doc: "When it happens: 2026-01-01T10:00:00Z."},
+		{Name: "kind", Takes: TakesText, Needed: true, Doc: "What happens: order.paid, ticket.opened. The other keys are the kind's own."},
+		{Name: "connection", Takes: TakesText, Doc: "The system that tells it; test where it is left out."},
+		{Name: "traits", Takes: TakesAny, Doc: "What becomes known of the customer: {plan: pro}."},
+	},
+	FormExpect: {
+		{Name: "at", Takes: TakesInstant, Needed: true, Doc: "The instant that is looked at."},
+		{Name: "stage", Takes: TakesStage, Needed: true, Doc: "The stage the customer must be in then."},
+	},
+	FormReactions: {
+		{Name: "reactions", Takes: TakesList, Of: FormReaction, Needed: true, Doc: "The reactions."},
+	},
+	FormReaction: {
+		{Name: "name", Takes: TakesText, Needed: true, Doc: "Its name, once in the file."},
+		{Name: "enter", Takes: TakesText, Doc: "The stage whose entering sets it off: clc.lost."},
+		{Name: "if", Takes: TakesCondition, Doc: "A condition that must hold at that moment."},
+		{Name: "do", Takes: TakesList, Of: FormStep, Needed: true, Doc: "What is done: actions, in order."},
+		{Name: "leave", Takes: TakesText, Later: true, Doc: "The stage whose leaving sets it off."},
+		{Name: "event", Takes: TakesText, Later: true, Doc: "The event kind that sets it off."},
+		{Name: "becomes", Takes: TakesCondition, Later: true, Doc: "The condition whose turning true sets it off."},
+		{Name: "existing", Takes: TakesText, Later: true, Values: []string{"skip", "apply"}, Doc: "What is done about customers who match already when this is first published."},
+		{Name: "limit", Takes: TakesAny, Later: true, Doc: "How often: {per_customer: 1/90d, total: 200/1h, over: hold}."},
+		{Name: "holdout", Takes: TakesText, Later: true, Doc: "The share left alone on purpose, to know whether it works."},
+		{Name: "goal", Takes: TakesAny, Later: true, Doc: "What it is to bring about: {event: order.paid, within: 30d}."},
+		{Name: "wait", Takes: TakesAny, Later: true, Doc: "How long to wait before asking again and doing it."},
+		{Name: "unless", Takes: TakesCondition, Later: true, Doc: "A condition that keeps it from being done."},
+	},
+	FormDue: {
+		{Name: "days", Takes: TakesCount, Doc: "Days from now."},
+		{Name: "business_days", Takes: TakesCount, Doc: "Days from Monday to Friday."},
+		{Name: "hours", Takes: TakesCount, Doc: "Hours from now."},
+		{Name: "minutes", Takes: TakesCount, Doc: "Minutes from now."},
+		{Name: "at", Takes: TakesText, Doc: `The time of that day: "17:00".`},
+		{Name: "zone", Takes: TakesText, Doc: "The zone of at: Europe/Berlin."},
+		{Name: "calendar", Takes: TakesText, Later: true, Doc: "The calendar that business days are counted by."},
+	},
+}
+
+// Keys returns the keys of a form, in the order of the documentation; nil for a form there is not. The form of an action's
+// parameters has the action's name.
+func Keys(form string) []Key {
+	if keys, ok := forms[form]; ok {
+		return keys
+	}
+	if form == FormStep {
+		return stepKeys()
+	}
+	return actionKeys(form)
+}
+
+// keysOf returns the names of a form's keys.
+func keysOf(form string) []string {
+	keys := Keys(form)
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.Name
+	}
+	return names
+}
+
+// laterOf returns the names of the keys that the form has and this release does not do.
+func laterOf(form string) []string {
+	var names []string
+	for _, k := range Keys(form) {
+		if k.Later {
+			names = append(names, k.Name)
+		}
+	}
+	return names
+}
+
+// stepKeys are the actions.
+func stepKeys() []Key {
+	var out []Key
+	for _, name := range actionNames() {
+		k := Key{Name: name, Takes: TakesMap, Of: name, Doc: actionDocs[name]}
+		if k.Later = slices.Contains(laterActions, name); k.Later {
+			k.Takes, k.Of = TakesAny, ""
+		}
+		out = append(out, k)
+	}
+	return append(out, Key{Name: "as", Takes: TakesText, Later: true, Doc: "The name that later steps call this step's result by."})
+}
+
+// actionKeys are the parameters of an action; nil for an action there is not.
+func actionKeys(action string) []Key {
+	a, ok := actions[action]
+	if !ok {
+		return nil
+	}
+	out := []Key{{Name: "via", Takes: TakesText, Needed: true, Doc: "The connection of the configuration that does it."}}
+	for _, name := range a.texts {
+		out = append(out, Key{Name: name, Takes: TakesTemplate, Needed: slices.Contains(a.needed, name), Doc: parameterDocs[name]})
+	}
+	switch action {
+	case "create_task":
+		out = append(out,
+			Key{Name: "key", Takes: TakesTemplate, Doc: "At most one open task per customer and key."},
+			Key{Name: "due", Takes: TakesAny, Of: FormDue, Doc: "When it is due: 3d, or {business_days: 2, at: \"17:00\"}."})
+	case "set_fields":
+		out = append(out, Key{Name: "fields", Takes: TakesNames, Needed: true, Doc: "The fields and their values, by the vendor's names."})
+	}
+	for _, name := range a.later {
+		out = append(out, Key{Name: name, Takes: TakesAny, Later: true, Doc: parameterDocs[name]})
+	}
+	return out
+}
+
+var actionDocs = map[string]string{
+	"create_task": "Opens a task for a person.",
+	"create_note": "Writes a note to the customer's record.",
+	"add_tag":     "Adds a tag to the customer's record.",
+	"remove_tag":  "Takes a tag off the customer's record.",
+	"set_fields":  "Keeps fields of the customer's record at these values.",
+}
+
+var parameterDocs = map[string]string{
+	"subject": "The task's title.", "note": "What there is to know, such as ${explanation}.", "priority": "The vendor's word for it.",
+	"type": "The vendor's word for it.", "text": "What the note says.", "tag": "The tag.",
+	"assign": "Whose task it is.", "if_open": "What to do where one is open already.", "close": "When it closes by itself.", "overdue": "What happens once it is late.",
+}
