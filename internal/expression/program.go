@@ -49,9 +49,41 @@ type Env struct {
 	Models  map[string]Model
 	Defines map[string]*Program
 	Fields  map[string]hub.PropertyType // fields.<name>, read from the trait of that name
+	Name    string                      // of the model itself, "" elsewhere
 	Stages  []string                    // of the model itself; nil: stage and stage_age are unknown
 	Vars    []string                    // texts given at run time, such as explanation
+	// Clock says what weekday(), hour() and business_hours() go by.
+	Clock Clock
 }
+
+// Clock is the zone and the calendars of the configuration or of a model.
+type Clock struct {
+	// Zone is an IANA name such as Europe/Berlin, or "customer" for the customer's own. "" is UTC.
+	Zone string
+	// Default is the zone of customers whose own is not known, where Zone is "customer". "" is UTC.
+	Default string
+	// Calendars are those of the configuration, by name.
+	Calendars map[string]hub.Calendar
+	// Calendar names the one that business_hours(n) counts by. "" is the one called office; where there is none, Monday to
+	// Friday from 9 to 17 in Zone.
+	Calendar string
+}
+
+// Needs is what an expression reads beside the customer's own events: whoever evaluates it must give that to the facts
+// ([fact.Facts.Know]) or keep it coming as events. It is a set.
+type Needs uint8
+
+// What can be needed.
+const (
+	NeedsScores      Needs = 1 << iota // score.…, rfm.…: fact.Known.Scores
+	NeedsIdentifiers                   // reachable(…), customer.email: fact.Known.Identifiers
+	NeedsReferrals                     // customer.referred: referral.moved events of those the customer brought
+	NeedsCompanies                     // customer.companies: company.moved events
+	NeedsSharing                       // shared(…): identity.shared events
+)
+
+// Has reports whether all of other is needed.
+func (n Needs) Has(other Needs) bool { return n&other == other }
 
 // Param is a value given beside the expressions.
 type Param struct {
@@ -151,6 +183,8 @@ type Program struct {
 	ReadsTraits bool
 	// UsesModels are the models whose stage it reads.
 	UsesModels []string
+	// Needs is what it reads beside events.
+	Needs Needs
 
 	usesStage bool
 	code      *vm.Program
@@ -165,6 +199,7 @@ func (p *Program) UsesStage() bool { return p.usesStage }
 func (p *Program) take(q *Program) {
 	p.ReadsTraits = p.ReadsTraits || q.ReadsTraits
 	p.usesStage = p.usesStage || q.usesStage
+	p.Needs |= q.Needs
 	for _, m := range q.UsesModels {
 		if !slices.Contains(p.UsesModels, m) {
 			p.UsesModels = append(p.UsesModels, m)

@@ -12,9 +12,10 @@ import (
 // Template is a text with ${expressions}. Everything else in it is literal.
 type Template struct {
 	parts []part
-	// Reads, ReadsTraits as in Program, over all expressions.
+	// Reads, ReadsTraits, Needs as in Program, over all expressions.
 	Reads       []string
 	ReadsTraits bool
+	Needs       Needs
 }
 
 type part struct {
@@ -59,6 +60,7 @@ func CompileTemplate(text string, env *Env) (*Template, []Problem) {
 			}
 			t.Reads = append(t.Reads, p.Reads...)
 			t.ReadsTraits = t.ReadsTraits || p.ReadsTraits
+			t.Needs |= p.Needs
 			t.parts = append(t.parts, part{program: p})
 		}
 		skip := runes + 1 + end + 1 // up to and with }

@@ -20,6 +20,7 @@ type Facts struct {
 	paid    []*Entry // see Standing
 	hasPaid bool
 	traits  map[string]Trait
+	known   Known
 }
 
 type kindIndex struct {
@@ -152,7 +153,9 @@ func (f *Facts) AsOf(t time.Time) *Facts {
 	if n == len(f.entries) {
 		return f
 	}
-	return index(f.entries[:n:n])
+	past := index(f.entries[:n:n])
+	past.known = f.known
+	return past
 }
 
 // FirstEventAt returns when the earliest event occurred, zero without events.

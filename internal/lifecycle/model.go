@@ -25,6 +25,8 @@ type Env struct {
 	Stages map[string][]string
 	// Fields are the fields of your own that the configuration declares.
 	Fields map[string]hub.PropertyType
+	// Clock has the zone and the calendars of the configuration. A model's own zone and calendar win.
+	Clock expression.Clock
 }
 
 // Stage is one place of a model.
@@ -75,6 +77,7 @@ type Model struct {
 	reads       []string
 	readsTraits bool
 	uses        []string
+	needs       expression.Needs
 	reasons     []string
 	values      *valueCache
 }
@@ -109,6 +112,9 @@ func (m *Model) Touches(ev *hub.Event) bool {
 
 // UsesModels returns the models whose stage this one reads.
 func (m *Model) UsesModels() []string { return m.uses }
+
+// Needs returns what decisions read beside the subject's own events.
+func (m *Model) Needs() expression.Needs { return m.needs }
 
 // PathDependent reports whether decisions depend on the order in which facts became known, and by what.
 func (m *Model) PathDependent() (bool, []string) { return len(m.reasons) > 0, m.reasons }
@@ -290,7 +296,7 @@ func (m *Model) checkStage(s *source, n *yaml.Node, path, name string) bool {
 func (m *Model) environment(s *source, n *yaml.Node, env Env) {
 	m.env = &expression.Env{
 		Kinds: env.Kinds, Params: map[string]expression.Param{}, Models: map[string]expression.Model{}, Defines: m.defines,
-		Fields: env.Fields, Stages: m.StageNames(),
+		Fields: env.Fields, Name: m.Name, Stages: m.StageNames(), Clock: env.Clock,
 	}
 	for _, name := range env.Models {
 		if name != m.Name {
@@ -495,6 +501,7 @@ func (m *Model) finish(text []byte, env Env) {
 			uses[u] = struct{}{}
 		}
 		m.readsTraits = m.readsTraits || r.when.ReadsTraits
+		m.needs |= r.when.Needs
 		if r.when.UsesStage() {
 			because("stage")
 		}
