@@ -215,11 +215,17 @@ type Clause struct {
 	Clauses []*Clause
 	Define  *Program // of a leaf that is a named condition
 	Left    string   // of a leaf that compares: its left side
+	Right   string   // and its right side
 
 	kinds   []string
 	node    ast.Node
 	once    sync.Once
 	program *Program
+
+	lookOnce sync.Once
+	looks    *Looks
+	sayOnce  sync.Once
+	said     said
 }
 
 // Clauses returns the condition split at and, or, not: one clause at the top.
@@ -356,6 +362,8 @@ func split(user, made ast.Node, text []rune, from, to int) *Clause {
 		if comparisons[u.Operator] && at > from && at < to {
 			a, b := trim(text, from, at)
 			c.Left = string(text[a:b])
+			a, b = trim(text, min(at+len(u.Operator), to), to)
+			c.Right = string(text[a:b])
 		}
 		if !ok || m.Operator != u.Operator || at < from || at >= to {
 			return c
@@ -439,7 +447,7 @@ func closing(text []rune, from, to int) int {
 }
 
 // comparisons are the operators whose left side says more than true or false.
-var comparisons = map[string]bool{"==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true, "in": true, "contains": true}
+var comparisons = map[string]bool{"==": true, "!=": true, "<": true, "<=": true, ">": true, ">=": true, "in": true, "contains": true, "startsWith": true, "endsWith": true, "matches": true}
 
 // Kinds returns the single kinds that the clause names, as written; groups and "any" are left out.
 func (c *Clause) Kinds() []string { return c.kinds }

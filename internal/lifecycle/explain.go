@@ -1,9 +1,11 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/expression"
@@ -41,8 +43,9 @@ type ClauseExplanation struct {
 	Text    string              `json:"text"`
 	Line    int                 `json:"line"`
 	Column  int                 `json:"column"`
-	Op      string              `json:"op,omitempty"` // and, or, not over Clauses
-	Value   string              `json:"value"`
+	Op      string              `json:"op,omitempty"`     // and, or, not over Clauses
+	Value   string              `json:"value"`            // "" where the clause does not compare
+	Needed  string              `json:"needed,omitempty"` // what the value is compared with: "at least 180 days"
 	Result  *bool               `json:"result"`
 	Error   *string             `json:"error,omitempty"`
 	Facts   []FactExplanation   `json:"facts"`
@@ -146,85 +149,105 @@ func (x explainer) clause(c *expression.Clause, at place) ClauseExplanation {
 	if c.Op != "" {
 		return e
 	}
-	if v := x.m.values.of(c, x.m.env); v != nil {
-		s := expression.Begin(x.in)
-		e.Value = s.Describe(v)
-		s.End()
-	}
+	s := expression.Begin(x.in)
+	defer s.End()
+	e.Value, e.Needed = s.Found(c), s.Needed(c)
 	if c.Define == nil {
-		for _, kind := range c.Kinds() {
-			entries := x.in.Facts.Kind(kind)
-			if len(entries) == 0 {
-				continue
-			}
-			shown := FactExplanation{Name: kind, Value: fmt.Sprint(len(entries))}
-			for i := len(entries) - 1; i >= max(0, len(entries)-newestEvents); i-- {
-				shown.EventIDs = append(shown.EventIDs, entries[i].ID)
-			}
-			e.Facts = append(e.Facts, shown)
-		}
+		e.Facts = x.facts(s, c)
 	}
 	return e
 }
 
-// valueCache keeps the programs of clauses' left sides: explanations are asked for again and again.
-type valueCache struct{ m sync.Map }
-
-func (v *valueCache) of(c *expression.Clause, env *expression.Env) *expression.Program {
-	if p, ok := v.m.Load(c); ok {
-		return p.(*expression.Program)
-	}
-	var p *expression.Program
-	if c.Left != "" {
-		p, _ = expression.CompileValue(c.Left, env)
-	}
-	v.m.Store(c, p)
-	return p
-}
-
-// Why says in one plain sentence why the rule of that index won at instant at, given the state before and the stages in
-// other models.
-func (m *Model) Why(f *fact.Facts, stages map[string]string, st State, rule int, at time.Time) string {
-	if rule < 0 || rule > len(m.rules) {
-		return "Set by hand."
-	}
-	if rule == len(m.rules) {
-		if m.otherwise == "" {
-			return "No rule holds, so the stage stays."
+// facts names what a clause looked at, with the newest events behind it.
+func (x explainer) facts(s *expression.Session, c *expression.Clause) []FactExplanation {
+	looks, out := c.Looks(), []FactExplanation{}
+	f := x.in.Facts
+	entries := func(name, value string, list []*fact.Entry) {
+		shown := FactExplanation{Name: name, Value: value, EventIDs: []string{}}
+		for i := len(list) - 1; i >= max(0, len(list)-newestEvents); i-- {
+			shown.EventIDs = append(shown.EventIDs, list[i].ID)
 		}
-		return fmt.Sprintf("%s: no other rule holds.", m.otherwise)
+		out = append(out, shown)
 	}
-	r := &m.rules[rule]
-	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since}}
-	var parts []string
-	for _, c := range x.clauses(r.when) {
-		parts = append(parts, reasons(c)...)
-	}
-	if len(parts) == 0 {
-		return fmt.Sprintf("%s: %s.", r.stage, strings.Join(strings.Fields(r.when.Text), " "))
-	}
-	return fmt.Sprintf("%s: %s.", r.stage, strings.Join(parts, " and "))
-}
-
-// reasons returns the leaves that made a clause true, each with what its left side came to.
-func reasons(c ClauseExplanation) []string {
-	text := strings.Join(strings.Fields(c.Text), " ")
-	if c.Value != "" {
-		text += " (it is " + c.Value + ")"
-	}
-	switch c.Op {
-	case "and":
-		var out []string
-		for _, part := range c.Clauses {
-			out = append(out, reasons(part)...)
+	within := func(d time.Duration) string {
+		if d == 0 {
+			return ""
 		}
-		return out
-	case "or":
-		for _, part := range c.Clauses {
-			if part.Result != nil && *part.Result {
-				return reasons(part)
+		return " within " + expression.FormatDuration(d)
+	}
+	for _, l := range looks.Lists {
+		if l.Object == "" {
+			list := s.Entries(l)
+			entries(l.Name+within(l.Window), strconv.Itoa(len(list)), list)
+			continue
+		}
+		objects, all := s.Objects(l), f.Objects(l.Object)
+		value := strconv.Itoa(len(all))
+		if l.Predicate {
+			value = fmt.Sprintf("%d of %d", len(objects), len(all))
+		}
+		var behind []*fact.Entry
+		for _, o := range objects {
+			behind = append(behind, o.Entries()...)
+		}
+		slices.SortStableFunc(behind, func(a, b *fact.Entry) int { return cmp.Compare(a.Millis(), b.Millis()) })
+		entries(l.Name, value, behind)
+	}
+	for _, survey := range looks.Surveys {
+		shown := FactExplanation{Name: survey.Name + within(survey.Window), Value: "never given", EventIDs: []string{}}
+		for _, e := range slices.Backward(f.Kind("survey.answered")) {
+			metric, _ := e.Text("metric")
+			score, ok := e.Number("score")
+			if metric != survey.Name || !ok {
+				continue
+			}
+			if survey.Window == 0 || x.in.At.Sub(e.At()) < survey.Window {
+				shown.Value, shown.EventIDs = expression.Format(score), []string{e.ID}
+			} else {
+				shown.Value = "none since " + e.At().Format(time.DateOnly)
+			}
+			break
+		}
+		out = append(out, shown)
+	}
+	for _, spent := range looks.Spent {
+		var list []*fact.Entry
+		for _, e := range f.Kind("order.paid") {
+			if m, ok := e.Money("amount"); ok && m.Currency == spent.Name && (spent.Window == 0 || x.in.At.Sub(e.At()) < spent.Window) {
+				list = append(list, e)
 			}
 		}
+		entries("order.paid in "+spent.Name+within(spent.Window), strconv.Itoa(len(list)), list)
 	}
-	return []string{text}
+	traits := f.Traits()
+	for _, name := range looks.Traits {
+		shown := FactExplanation{Name: name, Value: "not known", EventIDs: []string{}}
+		if t, ok := traits[name]; ok {
+			shown.Value, shown.EventIDs = expression.Format(t.Value), []string{t.EventID()}
+		} else if name == "name" && f.Name() != "" {
+			shown.Value = f.Name()
+		}
+		out = append(out, shown)
+	}
+	for _, channel := range looks.Consents {
+		shown := FactExplanation{Name: "consent for " + channel, Value: "not known", EventIDs: []string{}}
+		for _, e := range slices.Backward(f.Kind("consent.changed")) {
+			if of, _ := e.Text("channel"); of == channel {
+				shown.Value, _ = e.Text("state")
+				shown.EventIDs = []string{e.ID}
+				break
+			}
+		}
+		out = append(out, shown)
+	}
+	if looks.Tags {
+		out = append(out, FactExplanation{Name: "tags", Value: strings.Join(f.Tags(), ", "), EventIDs: []string{}})
+	}
+	for _, model := range looks.Models {
+		out = append(out, FactExplanation{Name: "stage in " + model, Value: x.in.Stages[model], EventIDs: []string{}})
+	}
+	if looks.Stage && !x.in.Since.IsZero() {
+		out = append(out, FactExplanation{Name: "stage", Value: x.in.Stage + " since " + x.in.Since.UTC().Format(time.RFC3339), EventIDs: []string{}})
+	}
+	return out
 }

@@ -79,7 +79,6 @@ type Model struct {
 	uses        []string
 	needs       expression.Needs
 	reasons     []string
-	values      *valueCache
 }
 
 type rule struct {
@@ -173,7 +172,6 @@ func Compile(file string, text []byte, env Env) (*Model, error) {
 	m := &Model{
 		Labels: s.textMap(top["labels"], "labels"), file: file, Of: hub.SubjectCustomer,
 		stage: map[string]*Stage{}, defines: map[string]*expression.Program{}, places: map[*expression.Program]place{},
-		values: &valueCache{},
 	}
 	for _, key := range []string{"model", "stages", "decide"} {
 		if top[key] == nil {

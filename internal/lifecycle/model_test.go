@@ -66,7 +66,7 @@ func TestDecide(t *testing.T) {
 		t.Fatal(d, errs)
 	}
 	steps, st, errs := m.Advance(f, nil, st, day(400), 100)
-	wantSteps := []Step{{From: "new", To: "lost", At: day(180), Rule: 0, Why: `lost: since("order.paid") >= params.lost_after (it is 180 days).`}}
+	wantSteps := []Step{{From: "new", To: "lost", At: day(180), Rule: 0, Why: "Lost customer: last order.paid 180 days ago (2026-01-01), at least 180 days needed."}}
 	if d := cmp.Diff(wantSteps, steps); d != "" || errs != nil {
 		t.Error(d, errs)
 	}
@@ -311,7 +311,7 @@ func TestExplain(t *testing.T) {
 	if left.Text != `count("order.paid", days(365)) >= params.loyal_orders` || left.Value != "2" || *left.Result || left.FlipsAt != nil || left.Column != 11 {
 		t.Errorf("%+v", left)
 	}
-	if d := cmp.Diff([]FactExplanation{{Name: "order.paid", Value: "2", EventIDs: []string{"evt_1", "evt_0"}}}, left.Facts); d != "" {
+	if d := cmp.Diff([]FactExplanation{{Name: "order.paid within 365 days", Value: "2", EventIDs: []string{"evt_1", "evt_0"}}}, left.Facts); d != "" {
 		t.Error(d)
 	}
 	if right.Text != "(nps() ?? 10) >= 7" || right.Value != "10" || !*right.Result {
@@ -321,7 +321,7 @@ func TestExplain(t *testing.T) {
 	if regular.Text != "regular" || len(regular.Clauses) != 1 || regular.Clauses[0].Value != "2" {
 		t.Errorf("%+v", regular)
 	}
-	if why := m.Why(f, nil, st, 2, day(20)); why != "active: regular." {
+	if why := m.Why(f, nil, st, 2, day(20)); why != "Active customer: 2 order.paid, at least 2 needed." {
 		t.Error(why)
 	}
 }
@@ -361,7 +361,7 @@ func TestFailingTestsSaySo(t *testing.T) {
 	for _, r := range RunTests(m) {
 		failures = append(failures, r.Failures...)
 	}
-	if len(failures) != 1 || !strings.Contains(failures[0], `the stage is lost, expected new (lost: since("order.paid") >= params.lost_after (it is 180 days).)`) {
+	if len(failures) != 1 || !strings.Contains(failures[0], "the stage is lost, expected new (Lost customer: last order.paid 180 days ago (2026-01-01), at least 180 days needed.)") {
 		t.Errorf("%q", failures)
 	}
 }
