@@ -11,6 +11,7 @@ import (
 	"github.com/stagewire/stagewire/internal/config"
 	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/lifecycle"
+	"github.com/stagewire/stagewire/internal/score"
 	"github.com/stagewire/stagewire/internal/server"
 )
 
@@ -44,6 +45,7 @@ func findings(err error) []finding {
 			ofConfig    config.Problem
 			ofConnector connector.Problem
 			ofModel     *lifecycle.Problem
+			ofTable     *score.Problem
 		)
 		switch {
 		case errors.As(err, &ofConfig):
@@ -54,6 +56,10 @@ func findings(err error) []finding {
 			add(finding{server.Mistake{
 				File: ofModel.File, Line: ofModel.Line, Column: ofModel.Column, Path: ofModel.Path, Message: ofModel.Message, Suggestion: ofModel.Suggestion,
 			}, ofModel.Excerpt})
+		case errors.As(err, &ofTable):
+			add(finding{Mistake: server.Mistake{
+				File: ofTable.File, Line: ofTable.Line, Column: ofTable.Column, Message: ofTable.Message, Suggestion: ofTable.Suggestion,
+			}})
 		default:
 			add(finding{Mistake: server.Mistake{Message: err.Error()}})
 		}

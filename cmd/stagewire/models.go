@@ -14,7 +14,7 @@ import (
 )
 
 func newModelsCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "models", Short: "Models in use, drafts of them, and shipped ones, with their customers", GroupID: groupAsk, Args: none,
 		Long: "Lists models with their stages and how many customers are in each. A draft is what the files say and the hub does not decide by\n" +
 			"yet: `stagewire publish` changes that. Where no hub answers and none was named, it lists the shipped ones.",
@@ -35,6 +35,8 @@ func newModelsCommand(g *globals) *cobra.Command {
 			})
 		},
 	}
+	c.AddCommand(newFitCommand(g))
+	return c
 }
 
 func models(c *cobra.Command, g *globals) (server.List[server.Model], error) {
