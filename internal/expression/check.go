@@ -9,6 +9,8 @@ import (
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
+
+	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // Problem is one mistake in an expression.
@@ -168,6 +170,10 @@ func (c *checker) identifier(n *ast.IdentifierNode) term {
 		return call(n, Type{Base: Text}, "$var", self(), constant(n.Value))
 	}
 	switch n.Value {
+	case "deal", "company":
+		if t, ok := c.subject(n); ok {
+			return t
+		}
 	case "customer", "params", "stages", "fields":
 		return term{node: &ast.NilNode{}, typ: Type{Base: namespace, name: n.Value}}
 	case "orders", "tickets", "deals", "carts", "subscriptions", "tasks":
@@ -201,6 +207,9 @@ func (c *checker) identifier(n *ast.IdentifierNode) term {
 		return c.fail(n, `look back with last("order.paid")`, "event is not visible in conditions")
 	}
 	names := []string{"customer", "params", "stages", "fields", "orders", "tickets", "deals", "carts", "subscriptions", "tasks", "stage", "stage_age"}
+	if c.env.Of == hub.SubjectDeal || c.env.Of == hub.SubjectCompany {
+		names = append(names, string(c.env.Of))
+	}
 	names = slices.Concat(names, slices.Collect(maps.Keys(c.env.Defines)), slices.Collect(maps.Keys(c.env.Models)), c.env.Vars)
 	if _, ok := library[n.Value]; ok {
 		return c.fail(n, "write "+library[n.Value].Signature, "%s is a function and needs ( )", n.Value)

@@ -51,7 +51,10 @@ type Env struct {
 	Fields  map[string]hub.PropertyType // fields.<name>, read from the trait of that name
 	Name    string                      // of the model itself, "" elsewhere
 	Stages  []string                    // of the model itself; nil: stage and stage_age are unknown
-	Vars    []string                    // texts given at run time, such as explanation
+	// Of is whose stage is decided. For a deal the name deal stands for it (fact.Facts.Subject), for a company the name company
+	// for what is otherwise called customer.
+	Of   hub.SubjectKind
+	Vars []string // texts given at run time, such as explanation
 	// Clock says what weekday(), hour() and business_hours() go by.
 	Clock Clock
 }

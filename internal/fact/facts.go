@@ -21,6 +21,7 @@ type Facts struct {
 	hasPaid bool
 	traits  map[string]Trait
 	known   Known
+	of      *subject // nil: the customer's own
 }
 
 type kindIndex struct {
@@ -144,22 +145,42 @@ func (f *Facts) Standing() []*Entry {
 // AsOf returns the facts without the entries after t.
 func (f *Facts) AsOf(t time.Time) *Facts {
 	ms := t.UnixMilli()
-	n, _ := slices.BinarySearchFunc(f.entries, ms, func(e *Entry, ms int64) int {
+	if f.of != nil {
+		if full := f.of.full.AsOf(t); full != f.of.full {
+			return full.Deal(f.of.deal.connection, f.of.deal.id)
+		}
+		return f
+	}
+	known := upTo(f.entries, ms)
+	if len(known) == len(f.entries) {
+		return f
+	}
+	// Each list is in order, so that what was known is a prefix of it.
+	past := &Facts{entries: known, kinds: make([]kindIndex, 0, len(f.kinds)), known: f.known}
+	for _, k := range f.kinds {
+		if entries := upTo(k.entries, ms); len(entries) > 0 {
+			past.kinds = append(past.kinds, kindIndex{k.kind, entries})
+		}
+	}
+	return past
+}
+
+// upTo returns the entries no later than ms.
+func upTo(entries []*Entry, ms int64) []*Entry {
+	n, _ := slices.BinarySearchFunc(entries, ms, func(e *Entry, ms int64) int {
 		if e.at <= ms {
 			return -1
 		}
 		return 1
 	})
-	if n == len(f.entries) {
-		return f
-	}
-	past := index(f.entries[:n:n])
-	past.known = f.known
-	return past
+	return entries[:n:n]
 }
 
-// FirstEventAt returns when the earliest event occurred, zero without events.
+// FirstEventAt returns when the customer's earliest event occurred, zero without events.
 func (f *Facts) FirstEventAt() time.Time {
+	if f.of != nil {
+		return f.of.full.FirstEventAt()
+	}
 	if len(f.entries) == 0 {
 		return time.Time{}
 	}

@@ -132,6 +132,7 @@ func (f *Facts) ObjectOf(e *Entry) *Object {
 	return f.byID[n][objectKey{e.Connection, id}]
 }
 
+// objectKey names an object of one kind: its connection and the vendor's id.
 type objectKey struct{ connection, id string }
 
 // fold derives the objects of one kind. An object is named by its connection and the property id.
@@ -140,6 +141,11 @@ func (f *Facts) fold(n int) {
 		return
 	}
 	f.folded[n] = true
+	if f.of != nil { // whatever a deal leaves out of its events, the objects are the customer's
+		f.of.full.fold(n)
+		f.objects[n], f.byID[n] = f.of.full.objects[n], f.of.full.byID[n]
+		return
+	}
 	prefix := Objects[n] + "."
 	byID := map[objectKey]*Object{}
 	f.byID[n] = byID

@@ -17,6 +17,9 @@ type Trait struct {
 // Traits returns the current traits by name: of each the latest At wins, ties go to the greater event id. A trait
 // whose latest value is nil is absent. Do not change the map.
 func (f *Facts) Traits() map[string]Trait {
+	if f.of != nil {
+		return f.of.full.Traits()
+	}
 	if f.traits != nil {
 		return f.traits
 	}
