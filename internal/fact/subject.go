@@ -64,6 +64,14 @@ func (f *Facts) Subject() *Object {
 	}
 }
 
+// Whole returns the customer's facts, of which these may be what one deal sees.
+func (f *Facts) Whole() *Facts {
+	if f.of != nil {
+		return f.of.full
+	}
+	return f
+}
+
 // Deals returns the customer's deals, deleted ones included, by when they were first heard of.
 func (f *Facts) Deals() []*Object {
 	n := slices.Index(Objects, "deal")

@@ -19,7 +19,7 @@ type State struct {
 	WakesAt   time.Time // the next instant at which the decision can differ by silence alone; zero for never
 	By        string    // hub.ByRule, ByInitial; the caller sets ByPin
 	Rule      int       // the line of decide that won: its index, otherwise included; -1 for pins
-	// Path is what a path-dependent model must remember beside Stage and Since. Nil in this release.
+	// Path is what a path-dependent model must remember beside Stage and Since, in a format of its own; nil for all others.
 	Path []byte
 }
 
@@ -63,36 +63,62 @@ func (m *Model) Initial(at time.Time) State {
 // stage moved to until the answer stays, so that deciding twice at one instant changes nothing. A model whose rules
 // lead round in a circle stops before it enters a stage for the second time.
 func (m *Model) Decide(f *fact.Facts, stages map[string]string, st State, at time.Time) (State, []error) {
-	out, errs := m.decide(f, stages, st, at)
-	if len(m.reasons) == 0 || out.Stage == st.Stage {
-		return out, errs
-	}
-	visited := []string{st.Stage, out.Stage}
-	for {
-		again, failed := m.decide(f, stages, out, at)
-		errs = append(errs, failed...)
-		if again.Stage == out.Stage || slices.Contains(visited, again.Stage) {
-			out.WakesAt = again.WakesAt
-			return out, errs
+	d := decision{m: m, facts: f, stages: stages, at: millis(at)}
+	var errs []error
+	if m.remembers() {
+		var err error
+		if d.mem, err = m.recall(st.Path); err != nil {
+			errs = append(errs, &ConditionError{Model: m.Name, Rule: -1, Line: 1, Column: 1, Err: err})
 		}
-		visited = append(visited, again.Stage)
-		out = again
 	}
+	out, failed := d.decide(st)
+	errs = append(errs, failed...)
+	if len(m.reasons) > 0 && out.Stage != st.Stage {
+		visited := []string{st.Stage, out.Stage}
+		for {
+			again, failed := d.decide(out)
+			errs = append(errs, failed...)
+			if again.Stage == out.Stage || slices.Contains(visited, again.Stage) {
+				out.WakesAt = again.WakesAt
+				break
+			}
+			visited = append(visited, again.Stage)
+			out = again
+		}
+	}
+	if m.remembers() {
+		if st.Stage != "" && out.Stage != st.Stage {
+			d.mem.leave(m, st.Stage, d.at)
+		}
+		d.mem.note(m, out, stages, d.at)
+		out.Path = d.mem.encode(m)
+	} else {
+		out.Path = nil
+	}
+	return out, errs
 }
 
 // decide asks once.
-func (m *Model) decide(f *fact.Facts, stages map[string]string, st State, at time.Time) (State, []error) {
-	s := expression.Begin(expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since})
+func (d *decision) decide(st State) (State, []error) {
+	m, at := d.m, time.UnixMilli(d.at).UTC()
+	s := expression.Begin(expression.Input{Facts: d.facts, At: at, Stages: d.stages, Stage: st.Stage, Since: st.Since})
 	defer s.End()
 	present := m.stage[st.Stage] // nil before the first decision, and when a new version dropped the stage
 	to, won := "", len(m.rules)
 	var errs []error
+	var freed time.Time // when the first of the rules that wait for after or cooldown is free
 	for i := range m.rules {
 		r := &m.rules[i]
 		if !r.open(st.Stage, present) {
 			continue
 		}
 		holds, err := s.Bool(r.when)
+		if err == nil && holds && (r.after > 0 || r.cooldown > 0) {
+			var until int64
+			if holds, until, err = d.free(i, st); until != 0 {
+				freed = earlier(freed, time.UnixMilli(until).UTC())
+			}
+		}
 		if err != nil {
 			errs = append(errs, m.failed(i, err))
 			continue
@@ -110,13 +136,11 @@ func (m *Model) decide(f *fact.Facts, stages map[string]string, st State, at tim
 			to = m.Stages[0].Name
 		}
 	}
-	next := s.Next()
+	next := earlier(s.Next(), freed)
 	if present != nil && to != st.Stage && present.Dwell > 0 && !slices.Contains(present.YieldsTo, to) {
 		if free := st.Since.Add(present.Dwell); at.Before(free) {
 			to, won = st.Stage, st.Rule
-			if next.IsZero() || free.Before(next) {
-				next = free
-			}
+			next = earlier(next, free)
 		}
 	}
 	out := State{Stage: to, Since: st.Since, DecidedAt: at, WakesAt: next, By: hub.ByRule, Rule: won, Path: st.Path}
@@ -128,6 +152,14 @@ func (m *Model) decide(f *fact.Facts, stages map[string]string, st State, at tim
 	return out, errs
 }
 
+// earlier returns the earlier of two instants of which zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
 // open reports whether a rule is asked at all in the present stage.
 func (r *rule) open(stage string, present *Stage) bool {
 	if len(r.from) > 0 {
@@ -137,7 +169,7 @@ func (r *rule) open(stage string, present *Stage) bool {
 }
 
 func (m *Model) failed(rule int, err error) error {
-	e := &ConditionError{Model: m.Name, Rule: rule, Line: m.rules[rule].line, Err: err}
+	e := &ConditionError{Model: m.Name, Rule: rule, Line: m.rules[rule].line, Column: 1, Err: err}
 	if at, ok := errors.AsType[*expression.RunError](err); ok {
 		e.Line, e.Column = m.places[m.rules[rule].when].at(at.Offset)
 	}

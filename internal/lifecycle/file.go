@@ -17,6 +17,9 @@ import (
 // maxFile bounds a model's or reactions' file, in bytes.
 const maxFile = 1 << 20
 
+// maxDuration bounds what a person may write as a length of time.
+const maxDuration = 100 * 365 * 24 * time.Hour
+
 // source is a YAML file being read: it knows where each thing stands and collects what is wrong.
 type source struct {
 	file     string
@@ -322,6 +325,10 @@ func (s *source) duration(n *yaml.Node, path string) time.Duration {
 	d, ok := expression.ParseDuration(s.text(n, path))
 	if !ok || d <= 0 {
 		s.fail(n, path, "write 90d, 12h, 30m", "%q is not a duration", n.Value)
+		return 0
+	}
+	if d > maxDuration {
+		s.fail(n, path, "", "%s is longer than 100 years", n.Value)
 		return 0
 	}
 	return d

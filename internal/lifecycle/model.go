@@ -79,13 +79,21 @@ type Model struct {
 	uses        []string
 	needs       expression.Needs
 	reasons     []string
+	// What State.Path holds: the stages whose leaving is remembered for cooldown; whether the stages are logged for conditions that
+	// read them and have after, those of which other models, and for how long.
+	cools   map[string]bool
+	logs    bool
+	watches []string
+	longest time.Duration
 }
 
 type rule struct {
-	stage string
-	when  *expression.Program
-	from  []string
-	line  int
+	stage           string
+	when            *expression.Program
+	from            []string
+	after, cooldown time.Duration // 0 for none
+	logs            bool          // after, of a condition that reads stages
+	line            int
 }
 
 // place is where a condition stands in the file: the position of each character of its text.
@@ -420,15 +428,10 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 			s.fail(item, path, "", "nothing can follow otherwise")
 			continue
 		}
-		for _, key := range []string{"after", "cooldown"} {
-			if f[key] != nil {
-				s.fail(f[key], path+"."+key, "", "%s is not supported yet", key)
-			}
-		}
 		if o := f["otherwise"]; o != nil {
 			done = true
 			m.line = item.Line
-			for _, key := range []string{"stage", "when", "from"} {
+			for _, key := range []string{"stage", "when", "from", "after", "cooldown"} {
 				if f[key] != nil {
 					s.fail(f[key], path, "", "%s does not go with otherwise", key)
 				}
@@ -439,6 +442,7 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 			continue
 		}
 		r := rule{stage: s.text(f["stage"], path+".stage"), from: s.texts(f["from"], path+".from"), line: item.Line}
+		r.after, r.cooldown = s.duration(f["after"], path+".after"), s.duration(f["cooldown"], path+".cooldown")
 		for _, key := range []string{"stage", "when"} {
 			if f[key] == nil {
 				s.fail(item, path, "", "%s is missing", key)
@@ -463,6 +467,7 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 			s.expressionProblems(w, path+".when", problems)
 			if program != nil {
 				r.when = program
+				r.logs = r.after > 0 && (program.UsesStage() || len(program.UsesModels) > 0)
 				m.places[program] = s.place(w)
 			}
 		}
@@ -491,7 +496,24 @@ func (m *Model) finish(text []byte, env Env) {
 			m.reasons = append(m.reasons, reason)
 		}
 	}
+	m.cools = map[string]bool{}
 	for _, r := range m.rules {
+		if r.after > 0 {
+			because("after")
+			m.longest = max(m.longest, r.after)
+		}
+		if r.cooldown > 0 {
+			because("cooldown")
+			m.cools[r.stage] = true
+		}
+		if r.logs {
+			m.logs = true
+			for _, u := range r.when.UsesModels {
+				if !slices.Contains(m.watches, u) {
+					m.watches = append(m.watches, u)
+				}
+			}
+		}
 		for _, k := range r.when.Reads {
 			reads[k] = struct{}{}
 		}
@@ -511,6 +533,9 @@ func (m *Model) finish(text []byte, env Env) {
 		if st.Dwell > 0 {
 			because("dwell")
 		}
+		if len(st.YieldsTo) > 0 {
+			because("yields_to")
+		}
 		if st.Terminal {
 			because("terminal")
 		}
@@ -518,6 +543,7 @@ func (m *Model) finish(text []byte, env Env) {
 	if m.otherwise == "" {
 		because("stay")
 	}
+	slices.Sort(m.watches)
 	m.reads, m.uses = slices.Sorted(maps.Keys(reads)), slices.Sorted(maps.Keys(uses))
 
 	h := sha256.New()

@@ -102,7 +102,7 @@ decide:
     when: ever("customer.restored")
   - otherwise: stay
 `, Env{})
-	if _, reasons := m.PathDependent(); !slices.Equal(reasons, []string{"stage", "from", "dwell", "terminal", "stay"}) {
+	if _, reasons := m.PathDependent(); !slices.Equal(reasons, []string{"stage", "from", "dwell", "yields_to", "terminal", "stay"}) {
 		t.Errorf("reasons %v", reasons)
 	}
 	ticket := func(kind string, n int) hub.Event {
@@ -231,7 +231,6 @@ tests:
 		`m.yaml:20:32: decide[1].when: unknown field of an event order.paid: ammount (did you mean amount?)`,
 		`m.yaml:22:30: decide[2].when: unknown field of customer: nmae (did you mean name?)`,
 		`m.yaml:26:18: decide[3].when: unknown stage bb (did you mean b?)`,
-		`m.yaml:27:12: decide[3].after: after is not supported yet`,
 		`m.yaml:28:5: decide: the last line of decide is missing: otherwise (end with otherwise: a stage, or stay)`,
 		`m.yaml:28:5: decide[4]: when is missing`,
 		`m.yaml:32:42: tests[0].events[0].kind: unknown event kind order.pad (did you mean order.paid?)`,
