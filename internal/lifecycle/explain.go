@@ -75,13 +75,17 @@ func (m *Model) Explain(f *fact.Facts, stages map[string]string, st State, at ti
 	e := Explanation{Model: m.Name, Stage: st.Stage, Since: st.Since, At: at, Path: m.reasons, Rules: []RuleExplanation{}}
 	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since}}
 	won := false
+	waiting := map[int]bool{} // rules that hold but wait for their after or cooldown
+	for _, w := range m.Waiting(f, stages, st, at) {
+		waiting[w.Rule] = true
+	}
 	for i := range m.rules {
 		r := &m.rules[i]
 		open := r.open(st.Stage, m.stage[st.Stage])
 		line := RuleExplanation{Stage: r.stage, When: strings.TrimSpace(r.when.Text), Line: r.line, Reached: open && !won}
 		line.Result, line.Error, _ = x.run(r.when)
 		line.Clauses = x.clauses(r.when)
-		won = won || open && line.Result != nil && *line.Result
+		won = won || open && !waiting[i] && line.Result != nil && *line.Result
 		e.Rules = append(e.Rules, line)
 	}
 	yes := true

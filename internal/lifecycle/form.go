@@ -87,8 +87,8 @@ var forms = map[string][]Key{
 		{Name: "stage", Takes: TakesStage, Doc: "The stage that the rule leads to."},
 		{Name: "when", Takes: TakesCondition, Doc: "The condition. Write it on a line of its own, not inside { }."},
 		{Name: "from", Takes: TakesStages, Doc: "The rule is skipped unless the present stage is one of these."},
-		{Name: "after", Takes: TakesDuration, Later: true, Doc: "The condition must have held without a break that long."},
-		{Name: "cooldown", Takes: TakesDuration, Later: true, Doc: "Not entered by this rule again within that time of having left the stage."},
+		{Name: "after", Takes: TakesDuration, Doc: "The condition must have held without a break that long."},
+		{Name: "cooldown", Takes: TakesDuration, Doc: "Not entered by this rule again within that time of having left the stage."},
 		{Name: "otherwise", Takes: TakesStage, Doc: "The last line: the stage where no rule holds, or stay."},
 	},
 	FormTest: {
