@@ -2,251 +2,142 @@ package lifecycle
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
-	"gopkg.in/yaml.v3"
-
-	"github.com/stagewire/stagewire/internal/expression"
-	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// Test is one case that a model's file carries: events in, stages out, with a clock of its own.
+// Test is one case that a model's file carries: what happens to one customer, and what is expected of the model, with a
+// clock of its own. The package comment shows how it is written.
 type Test struct {
-	Name   string
-	Line   int
-	Events []hub.Event
-	Stages map[string]string // the stage in other models, throughout
+	Name string
+	Line int
+	// Params replace the model's own for this test. What a configuration overrides does not count in tests.
+	Params map[string]string
+	Events []TestEvent
+	// Stages are where the customer stands in other models, by time; an entry with a zero At holds from the beginning.
+	Stages []TestStage
+	Pins   []TestPin
 	Expect []Expectation
+	// Walk is the stages passed, the first one included, and no others; nil where it is not asked.
+	Walk []string
+	// Moves are all transitions and no others, where AllMoves is set.
+	Moves    []ExpectedMove
+	AllMoves bool
+	// Start and Until are the first and the last instant looked at.
+	Start, Until time.Time
+
+	line int // of walk or transitions
 }
 
-// Expectation is a stage at an instant.
-type Expectation struct {
-	At    time.Time
-	Stage string
+// TestEvent is an event of a test. Known is when it became known, its own time unless it came late.
+type TestEvent struct {
+	hub.Event
+
+	Known time.Time
 	Line  int
 }
 
-// TestResult is what became of a test. Failures is empty for one that passed.
+// TestStage is a stage in another model from At on.
+type TestStage struct {
+	At           time.Time
+	Model, Stage string
+}
+
+// TestPin is a person's decision: Stage from At through Until (zero: until it is released), or the release.
+type TestPin struct {
+	At, Until time.Time
+	Stage     string
+	Release   bool
+}
+
+// Expectation is what a test expects at an instant. What is zero is not asked.
+type Expectation struct {
+	At    time.Time
+	Stage string
+	// From and To are a move at that very instant, where Move is set.
+	From, To string
+	Move     bool
+	// Wakes is the next instant at which the model is asked again, zero for never, where AsksWake is set.
+	Wakes    time.Time
+	AsksWake bool
+	// NextAt and NextTo are the next move by silence alone, where AsksNext is set: both zero for none.
+	NextAt   time.Time
+	NextTo   string
+	AsksNext bool
+	// Because are texts that the plain sentence must contain.
+	Because []string
+	Clauses []ExpectedClause
+	Line    int
+}
+
+// ExpectedClause is what a part of a condition must come to.
+type ExpectedClause struct {
+	Text string // as it stands in the model, or the name of a defined condition
+	Is   bool
+	Line int
+}
+
+// ExpectedMove is one transition of a test. At is zero and From empty where they are not asked.
+type ExpectedMove struct {
+	At       time.Time
+	From, To string
+	Because  []string
+	Line     int
+}
+
+// TestResult is what became of a test. Failures is empty for one that passed; Details has one for each of them.
 type TestResult struct {
-	Model    string   `json:"model"`
-	Name     string   `json:"name"`
-	Line     int      `json:"line"`
-	Failures []string `json:"failures,omitempty"`
+	Model    string    `json:"model"`
+	File     string    `json:"file"`
+	Name     string    `json:"name"`
+	Line     int       `json:"line"`
+	Failures []string  `json:"failures,omitempty"`
+	Details  []Failure `json:"details,omitempty"`
 }
 
-func (m *Model) readTests(s *source, n *yaml.Node, kinds *hub.Kinds) []Test {
-	var tests []Test
-	for i, item := range s.items(n, "tests") {
-		path := fmt.Sprintf("tests[%d]", i)
-		f := s.fields(item, path, keysOf(FormTest)...)
-		t := Test{Name: s.text(f["name"], path+".name"), Line: item.Line, Stages: s.textMap(f["stages"], path+".stages")}
-		for _, key := range []string{"name", "expect"} {
-			if f[key] == nil {
-				s.fail(item, path, "", "%s is missing", key)
-			}
-		}
-		for j, e := range s.items(f["events"], path+".events") {
-			ev := s.event(e, fmt.Sprintf("%s.events[%d]", path, j), kinds)
-			ev.ID = fmt.Sprintf("%s-%04d", t.Name, j)
-			t.Events = append(t.Events, ev)
-		}
-		slices.SortStableFunc(t.Events, func(a, b hub.Event) int { return a.OccurredAt.Compare(b.OccurredAt) })
-		for j, e := range s.items(f["expect"], path+".expect") {
-			where := fmt.Sprintf("%s.expect[%d]", path, j)
-			ef := s.fields(e, where, keysOf(FormExpect)...)
-			x := Expectation{At: s.instant(ef["at"], where+".at"), Stage: s.text(ef["stage"], where+".stage"), Line: e.Line}
-			for _, key := range []string{"at", "stage"} {
-				if ef[key] == nil {
-					s.fail(e, where, "", "%s is missing", key)
-				}
-			}
-			if ef["stage"] != nil {
-				m.checkStage(s, ef["stage"], where+".stage", x.Stage)
-			}
-			if len(t.Events) > 0 && ef["at"] != nil && x.At.Before(t.Events[0].OccurredAt) {
-				s.fail(ef["at"], where+".at", "", "this is before the first event: there is no customer yet")
-			}
-			t.Expect = append(t.Expect, x)
-		}
-		if f["expect"] != nil && len(t.Expect) == 0 {
-			s.fail(f["expect"], path+".expect", "", "a test that expects nothing cannot fail")
-		}
-		slices.SortStableFunc(t.Expect, func(a, b Expectation) int { return a.At.Compare(b.At) })
-		tests = append(tests, t)
-	}
-	return tests
+// Failure is one expectation that was not met.
+type Failure struct {
+	Line     int       `json:"line"`
+	At       time.Time `json:"at"`
+	What     string    `json:"what"` // "the stage is", "the transitions are", …
+	Expected string    `json:"expected"`
+	Got      string    `json:"got"`
+	// Because is the plain sentence for what was got; Clauses has the values of the condition that won.
+	Because string              `json:"because,omitempty"`
+	Rule    int                 `json:"rule_line,omitempty"` // the line of the rule that won
+	Clauses []ClauseExplanation `json:"clauses,omitempty"`
+	// Instead are the rules that would have given what was expected, and what each of them says.
+	Instead []RuleExplanation `json:"instead,omitempty"`
+	// explains is set where the sentence, not the decision, is not as expected.
+	explains bool
 }
 
-// event reads {at, kind, amount: 40 EUR, …}: what is not at, kind, connection or traits is a property of the kind.
-func (s *source) event(n *yaml.Node, path string, kinds *hub.Kinds) hub.Event {
-	ev := hub.Event{Connection: "test", Properties: map[string]any{}}
-	var kind hub.Kind
-	known := false
-	s.pairs(n, path, func(k, v *yaml.Node) {
-		if k.Value != "kind" {
-			return
-		}
-		ev.Kind = s.text(v, path+".kind")
-		if kind, known = kinds.Lookup(ev.Kind); !known {
-			suggestion := ""
-			if c := expression.Closest(ev.Kind, kinds.Of("any")); c != "" {
-				suggestion = "did you mean " + c + "?"
-			}
-			s.fail(v, path+".kind", suggestion, "unknown event kind %s", ev.Kind)
-		}
-	})
-	var traits *yaml.Node
-	if n.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			k, v := n.Content[i], n.Content[i+1]
-			switch k.Value {
-			case "kind":
-			case "at":
-				ev.OccurredAt = s.instant(v, path+".at")
-			case "connection":
-				ev.Connection = s.text(v, path+".connection")
-			case "traits":
-				traits = v
-			default:
-				if !known {
-					continue
-				}
-				t, ok := kind.Properties[k.Value]
-				if !ok {
-					suggestion := ""
-					names := keysOf(FormEvent)
-					for p := range kind.Properties {
-						names = append(names, p)
-					}
-					slices.Sort(names)
-					if c := expression.Closest(k.Value, names); c != "" {
-						suggestion = "did you mean " + c + "?"
-					}
-					s.fail(k, path, suggestion, "%s has no property %s", ev.Kind, k.Value)
-					continue
-				}
-				if value, ok := s.property(v, path+"."+k.Value, t); ok {
-					ev.Properties[k.Value] = value
-				}
-			}
-		}
+// String gives the failure in one line.
+func (f Failure) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "line %d: ", f.Line)
+	if !f.At.IsZero() {
+		fmt.Fprintf(&b, "at %s ", f.At.Format(time.RFC3339Nano))
 	}
-	if ev.Kind == "" && n.Kind == yaml.MappingNode {
-		s.fail(n, path, "", "kind is missing")
+	fmt.Fprintf(&b, "%s %s, expected %s", f.What, f.Got, f.Expected)
+	if f.Because != "" {
+		fmt.Fprintf(&b, " (%s)", f.Because)
 	}
-	if ev.OccurredAt.IsZero() && n.Kind == yaml.MappingNode {
-		s.fail(n, path, "", "at is missing")
-	}
-	s.pairs(traits, path+".traits", func(k, v *yaml.Node) {
-		var value any
-		if v.Kind == yaml.SequenceNode {
-			value = s.texts(v, path+".traits."+k.Value)
-		} else if x, ok := scalar(v); ok {
-			if i, isInt := x.(int); isInt {
-				x = float64(i)
-			}
-			value = x
-		}
-		ev.Traits = append(ev.Traits, hub.Trait{Name: k.Value, Value: value, At: ev.OccurredAt})
-	})
-	ev.ReceivedAt = ev.OccurredAt
-	return ev
+	return b.String()
 }
 
-// property reads a value of a declared type.
-func (s *source) property(n *yaml.Node, path string, t hub.PropertyType) (any, bool) {
-	v, _ := scalar(n)
-	switch t {
-	case hub.Text:
-		if n.Kind == yaml.ScalarNode {
-			return n.Value, true
-		}
-	case hub.Number:
-		switch v := v.(type) {
-		case int:
-			return float64(v), true
-		case float64:
-			return v, true
-		}
-	case hub.Bool:
-		if b, ok := v.(bool); ok {
-			return b, true
-		}
-	case hub.Time:
-		at := s.instant(n, path)
-		return at, !at.IsZero()
-	case hub.Amount:
-		if text, ok := v.(string); ok {
-			if amount, currency, ok := strings.Cut(text, " "); ok {
-				if m, err := hub.ParseMoney(amount, currency); err == nil {
-					return m, true
-				}
-			}
-		}
-		s.fail(n, path, "write 40 EUR", "%q is not an amount of money", n.Value)
-		return nil, false
-	case hub.Texts:
-		l := s.texts(n, path)
-		return l, l != nil
-	}
-	s.fail(n, path, "", "this must be a %s", t)
-	return nil, false
+// failure makes the failure of something that has neither an instant nor a value: a condition that could not be evaluated.
+func broken(line int, err error) Failure {
+	return Failure{Line: line, What: err.Error() + ":", Expected: "a condition that can be evaluated", Got: "it counts as not holding"}
 }
 
 // RunTests runs the tests that the model's file carries.
 func RunTests(m *Model) []TestResult {
 	out := make([]TestResult, 0, len(m.Tests))
-	for _, t := range m.Tests {
-		out = append(out, t.run(m))
+	for i := range m.Tests {
+		out = append(out, m.Tests[i].Run(m))
 	}
 	return out
-}
-
-// maxWakes bounds the wake-ups between two points of a test.
-const maxWakes = 10_000
-
-func (t Test) run(m *Model) TestResult {
-	r := TestResult{Model: m.Name, Name: t.Name, Line: t.Line}
-	start := t.Expect[0].At
-	if len(t.Events) > 0 {
-		start = t.Events[0].OccurredAt
-	}
-	var p fact.Profile
-	facts := fact.Union()
-	st := m.Initial(start.Add(-hub.Resolution))
-	failed := func(errs []error) {
-		for _, err := range errs {
-			if text := err.Error(); !slices.Contains(r.Failures, text) {
-				r.Failures = append(r.Failures, text)
-			}
-		}
-	}
-	advance := func(until time.Time) {
-		var errs []error
-		if _, st, errs = m.Advance(facts, t.Stages, st, until, maxWakes); errs != nil {
-			failed(errs)
-		}
-	}
-	events := t.Events
-	for _, x := range t.Expect {
-		for len(events) > 0 && !events[0].OccurredAt.After(x.At) {
-			ev := events[0]
-			advance(ev.OccurredAt.Add(-hub.Resolution))
-			p.Put(&ev)
-			facts = fact.Union(&p)
-			var errs []error
-			st, errs = m.Decide(facts, t.Stages, st, ev.OccurredAt)
-			failed(errs)
-			events = events[1:]
-		}
-		advance(x.At)
-		if st.Stage != x.Stage {
-			r.Failures = append(r.Failures, fmt.Sprintf("line %d: at %s the stage is %s, expected %s (%s)",
-				x.Line, x.At.Format(time.RFC3339), st.Stage, x.Stage, m.Why(facts, t.Stages, st, st.Rule, x.At)))
-		}
-	}
-	return r
 }

@@ -7,6 +7,54 @@
 // The package is pure: facts, stages and instants are arguments, results are values. Pins, transitions and
 // deliveries are the caller's.
 //
+// # Tests
+//
+// A model's file carries tests, which [RunTests] runs: what happens to one customer, and what is expected of the model.
+// Their clock is their own, and silence passes by itself.
+//
+//	tests:
+//	  - name: a customer's life
+//	    events:
+//	      - {at: 2026-01-01T10:00:00Z, kind: order.paid, amount: 40 EUR, expect: new}
+//	      - {at: +20d, kind: order.paid, amount: 40 EUR, expect: active}
+//	      - {at: +1d, kind: page.viewed, times: 5, every: 12h}
+//	    expect:
+//	      - {at: +10d, stage: active, next: {at: +169d, to: lost}}
+//	      - {at: 2026-07-20T10:00:00Z, from: active, to: lost, because: 180 days}
+//	    walk: [prospect, new, active, lost]
+//
+// An instant is a date, a time, or a span after the line above: +3d, +12h, +179d 23h 59m, +180d -1ms. The first line of
+// events counts from start (2026-01-01T00:00:00Z where it is not given), the first of expect and until from the last
+// event, the first of transitions, pins and stages from the first event; wakes_at and next count from their own line, a
+// pin's until from the pin, a time among an event's properties from the event.
+//
+// What happens, all optional:
+//
+//	params: {lost_after: 60d}                 the model's parameters in this test; what a configuration overrides does not count here
+//	start: 2026-01-01                         where the clock stands at first
+//	traits: {plan: pro, tags: [vip]}          known of the customer from her first event on
+//	stages: {m4: decline}                     where she is in another model, throughout
+//	stages: {m4: [{stage: acquisition}, {at: +30d, stage: decline}]}
+//	pins: [{at: +5d, stage: loyal, until: +30d, by: lena, why: promised}, {at: +9d, release: true}]
+//	events: [{at, kind, connection, traits, …}]   … are the properties of the kind
+//	        times: 5, every: 7d               five of them, a week apart
+//	        late: 2d                          it became known only that long after it happened
+//	        expect: active                    or {stage, because, …}: what is expected right after it
+//	until: +400d                              how long the test looks on: else to the last instant that it names
+//
+// What is expected, at least one of expect (or expect beside an event), transitions and walk:
+//
+//	{at, stage: lost}                         the stage at an instant
+//	{at, from: active, to: lost}              a move at that very instant; one of both is enough
+//	{at, wakes_at: +10d}                      when the model is asked again by silence alone, or never
+//	{at, next: {at: +10d, to: lost}}          the next move by silence alone; next: lost, next: never
+//	{at, because: text}                       the sentence that says why she is in the stage, or moved, has the text
+//	{at, clauses: {regular: true}}            what a defined condition, or a part of a condition as it is written, comes to
+//	transitions: [{at, from, to, because}]    all moves and no others; only to is needed; [] for none
+//	walk: [prospect, new, lost]               the stages passed with the first, and no others
+//
+// The package modeltest tells what tests leave open: coverage, and whether they notice changes of the model.
+//
 // # Design
 //
 // A decision reads the facts, the stages of other models, and (only in a path-dependent model) the present stage and

@@ -20,11 +20,13 @@ type Takes string
 // What keys take.
 const (
 	TakesText       Takes = "text"
+	TakesTexts      Takes = "texts"    // one or a list of them
 	TakesTemplate   Takes = "template" // a text with ${expressions}
 	TakesExpression Takes = "expression"
 	TakesCondition  Takes = "condition" // an expression that is true or false
 	TakesDuration   Takes = "duration"
 	TakesInstant    Takes = "instant"
+	TakesMoment     Takes = "moment" // an instant, or a span after the line before: +3d
 	TakesFlag       Takes = "flag"
 	TakesShare      Takes = "share"
 	TakesCount      Takes = "count"
@@ -46,6 +48,9 @@ const (
 	FormTest      = "test"
 	FormEvent     = "event"
 	FormExpect    = "expect"
+	FormPin       = "pin"
+	FormNext      = "next"
+	FormMove      = "transition"
 	FormReactions = "reactions"
 	FormReaction  = "reaction"
 	FormStep      = "step"
@@ -93,19 +98,54 @@ var forms = map[string][]Key{
 	},
 	FormTest: {
 		{Name: "name", Takes: TakesText, Needed: true, Doc: "What the test shows, as a sentence."},
+		{Name: "start", Takes: TakesInstant, Doc: "Where the clock stands at first; 2026-01-01 where neither it nor the first event has a date."},
+		{Name: "until", Takes: TakesMoment, Doc: "How long the test looks on; else to the last instant it names."},
+		{Name: "params", Takes: TakesNames, Of: formParam, Doc: "The model's parameters in this test."},
+		{Name: "traits", Takes: TakesAny, Doc: "What is known of the customer from her first event on: {plan: pro}."},
+		{Name: "stages", Takes: TakesNames, Of: "", Doc: "The stage in other models, throughout: {clc: lost}, or by time: {clc: [{stage: new}, {at: +30d, stage: lost}]}."},
+		{Name: "pins", Takes: TakesList, Of: FormPin, Doc: "What a person decides."},
 		{Name: "events", Takes: TakesList, Of: FormEvent, Doc: "What happens to the customer."},
-		{Name: "stages", Takes: TakesNames, Of: "", Doc: "The stage in other models, throughout: {clc: lost}."},
-		{Name: "expect", Takes: TakesList, Of: FormExpect, Needed: true, Doc: "Where the customer must stand, and when."},
+		{Name: "expect", Takes: TakesList, Of: FormExpect, Doc: "Where the customer must stand, and when. A test has this, transitions or walk."},
+		{Name: "transitions", Takes: TakesList, Of: FormMove, Doc: "All moves, in order, and no others; [] for none."},
+		{Name: "walk", Takes: TakesStages, Doc: "The stages passed, the first one included, and no others."},
+	},
+	FormPin: {
+		{Name: "at", Takes: TakesMoment, Needed: true, Doc: "When the person decides."},
+		{Name: "stage", Takes: TakesStage, Doc: "The stage that the customer is put in."},
+		{Name: "until", Takes: TakesMoment, Doc: "How long it holds; else until it is released."},
+		{Name: "by", Takes: TakesText, Doc: "Who decides."},
+		{Name: "why", Takes: TakesText, Doc: "The reason given."},
+		{Name: "release", Takes: TakesFlag, Doc: "The rules decide again."},
 	},
 	FormEvent: {
-		{Name: "at", Takes: TakesInstant, Needed: true, Doc: "When it happens: 2026-01-01T10:00:00Z."},
+		{Name: "at", Takes: TakesMoment, Needed: true, Doc: "When it happens: 2026-01-01T10:00:00Z, or +3d after the event before."},
 		{Name: "kind", Takes: TakesText, Needed: true, Doc: "What happens: order.paid, ticket.opened. The other keys are the kind's own."},
 		{Name: "connection", Takes: TakesText, Doc: "The system that tells it; test where it is left out."},
 		{Name: "traits", Takes: TakesAny, Doc: "What becomes known of the customer: {plan: pro}."},
+		{Name: "times", Takes: TakesCount, Doc: "How often it happens, with every."},
+		{Name: "every", Takes: TakesDuration, Doc: "How far apart, with times."},
+		{Name: "late", Takes: TakesDuration, Doc: "How long after it happened it becomes known."},
+		{Name: "expect", Takes: TakesAny, Doc: "The stage right after it, or a map as in expect: without at."},
 	},
 	FormExpect: {
-		{Name: "at", Takes: TakesInstant, Needed: true, Doc: "The instant that is looked at."},
-		{Name: "stage", Takes: TakesStage, Needed: true, Doc: "The stage the customer must be in then."},
+		{Name: "at", Takes: TakesMoment, Needed: true, Doc: "The instant that is looked at: a time, or +3d after the line before; the first counts from the last event."},
+		{Name: "stage", Takes: TakesStage, Doc: "The stage the customer must be in then."},
+		{Name: "from", Takes: TakesStage, Doc: "She leaves this stage at that very instant."},
+		{Name: "to", Takes: TakesStage, Doc: "She enters this stage at that very instant."},
+		{Name: "wakes_at", Takes: TakesMoment, Doc: "When the model is asked again by silence alone, or never."},
+		{Name: "next", Takes: TakesAny, Of: FormNext, Doc: "The next move by silence alone: {at: +10d, to: lost}, lost, or never."},
+		{Name: "because", Takes: TakesTexts, Doc: "Texts that the sentence must have which says why."},
+		{Name: "clauses", Takes: TakesAny, Doc: "What conditions, or parts of them as they are written, come to: {regular: true}."},
+	},
+	FormNext: {
+		{Name: "at", Takes: TakesMoment, Doc: "When she moves."},
+		{Name: "to", Takes: TakesStage, Doc: "The stage she moves to."},
+	},
+	FormMove: {
+		{Name: "at", Takes: TakesMoment, Doc: "When: a time, or +3d after the move before; the first counts from the first event."},
+		{Name: "from", Takes: TakesStage, Doc: "The stage that is left."},
+		{Name: "to", Takes: TakesStage, Needed: true, Doc: "The stage that is entered."},
+		{Name: "because", Takes: TakesTexts, Doc: "Texts that the sentence must have which says why."},
 	},
 	FormReactions: {
 		{Name: "reactions", Takes: TakesList, Of: FormReaction, Needed: true, Doc: "The reactions."},

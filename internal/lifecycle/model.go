@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -81,10 +82,13 @@ type Model struct {
 	reasons     []string
 	// What State.Path holds: the stages whose leaving is remembered for cooldown; whether the stages are logged for conditions that
 	// read them and have after, those of which other models, and for how long.
-	cools   map[string]bool
-	logs    bool
-	watches []string
-	longest time.Duration
+	cools    map[string]bool
+	logs     bool
+	watches  []string
+	longest  time.Duration
+	text     []byte // what the model was compiled from, with source
+	source   Env
+	variants *sync.Map // by parameters, see With
 }
 
 type rule struct {
@@ -169,6 +173,10 @@ func Outline(text []byte) (name string, stages []string) {
 
 // Compile reads a model. The error joins a *Problem for every mistake in the file, in its order.
 func Compile(file string, text []byte, env Env) (*Model, error) {
+	return compileModel(file, text, env, true)
+}
+
+func compileModel(file string, text []byte, env Env, tests bool) (*Model, error) {
 	s, root := open(file, text)
 	if root == nil {
 		return nil, join(s.problems)
@@ -180,6 +188,7 @@ func Compile(file string, text []byte, env Env) (*Model, error) {
 	m := &Model{
 		Labels: s.textMap(top["labels"], "labels"), file: file, Of: hub.SubjectCustomer,
 		stage: map[string]*Stage{}, defines: map[string]*expression.Program{}, places: map[*expression.Program]place{},
+		text: text, source: env, variants: new(sync.Map),
 	}
 	for _, key := range []string{"model", "stages", "decide"} {
 		if top[key] == nil {
@@ -191,7 +200,9 @@ func Compile(file string, text []byte, env Env) (*Model, error) {
 	m.environment(s, top["params"], env)
 	m.readDefines(s, top["define"])
 	m.readRules(s, top["decide"])
-	m.Tests = m.readTests(s, top["tests"], env.Kinds)
+	if tests {
+		m.Tests = m.readTests(s, top["tests"], env)
+	}
 	if len(s.problems) > 0 {
 		return nil, join(s.problems)
 	}
