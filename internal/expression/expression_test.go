@@ -383,3 +383,21 @@ func FuzzExpression(f *testing.F) {
 		}
 	})
 }
+
+// TestLooksAtDefines: a field that lies in a named condition, beside ??, is no field of the condition around it.
+func TestLooksAtDefines(t *testing.T) {
+	status, problems := CompileValue(`findLast("sales", .kind in ["lead.created", "lead.updated"])?.status ?? ""`, &Env{})
+	if status == nil {
+		t.Fatal(problems)
+	}
+	p, problems := Compile(`status in ["New", "Contacted"] or ever("lead.converted")`, &Env{Defines: map[string]*Program{"status": status}})
+	if p == nil {
+		t.Fatal(problems)
+	}
+	for _, c := range p.Clauses() {
+		for _, part := range c.Clauses {
+			part.Looks()
+		}
+		c.Looks()
+	}
+}

@@ -244,9 +244,12 @@ func (l *Looks) flags(n ast.Node) {
 	case *ast.UnaryNode:
 		l.flags(n.Node)
 	case *ast.CallNode:
-		if of, name := subjectOf(n); of == OfField {
-			if f := n.Arguments[2].(*ast.ConstantNode).Value.(*field); f.typ.Base == Bool {
-				l.Compared = once(l.Compared, Compared{Of: of, Name: name, Op: "is", Value: true})
+		// The field can lie deeper, in a named condition or beside ??: what stands around it is no field then.
+		if of, name := subjectOf(n); of == OfField && len(n.Arguments) > 2 {
+			if c, ok := n.Arguments[2].(*ast.ConstantNode); ok {
+				if f, ok := c.Value.(*field); ok && f.typ.Base == Bool {
+					l.Compared = once(l.Compared, Compared{Of: of, Name: name, Op: "is", Value: true})
+				}
 			}
 		}
 	}
