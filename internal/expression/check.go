@@ -26,6 +26,10 @@ type term struct {
 	typ  Type
 	// win is set for a bare count over a window, whose comparisons flip at an instant of their own.
 	win *windowed
+	// dial is set for a bare weekday() or hour(), whose comparisons flip at an instant of their own.
+	dial *dial
+	// of is set for the stages of somebody else: the object they are read off.
+	of ast.Node
 }
 
 type windowed struct {
@@ -174,8 +178,10 @@ func (c *checker) identifier(n *ast.IdentifierNode) term {
 		if t, ok := c.subject(n); ok {
 			return t
 		}
-	case "customer", "params", "stages", "fields":
+	case "customer", "params", "stages", "fields", "score", "rfm":
 		return term{node: &ast.NilNode{}, typ: Type{Base: namespace, name: n.Value}}
+	case "zone":
+		return c.zoneName(n)
 	case "orders", "tickets", "deals", "carts", "subscriptions", "tasks":
 		object := strings.TrimSuffix(n.Value, "s")
 		for _, k := range c.env.Kinds.All() {
@@ -197,20 +203,20 @@ func (c *checker) identifier(n *ast.IdentifierNode) term {
 		c.program.usesStage = true
 		return call(n, Type{Base: Elapsed, clamped: true}, "$since", self())
 	}
+	if slices.Contains(hub.Channels, n.Value) {
+		return term{node: &ast.NilNode{}, typ: Type{Base: namespace, name: "channel " + n.Value}}
+	}
 	if _, ok := c.env.Models[n.Value]; ok {
 		return term{node: &ast.NilNode{}, typ: Type{Base: namespace, name: "model " + n.Value}}
-	}
-	if later[n.Value] {
-		return c.fail(n, "", "%s is not supported yet", n.Value)
 	}
 	if n.Value == "event" {
 		return c.fail(n, `look back with last("order.paid")`, "event is not visible in conditions")
 	}
-	names := []string{"customer", "params", "stages", "fields", "orders", "tickets", "deals", "carts", "subscriptions", "tasks", "stage", "stage_age"}
+	names := []string{"customer", "params", "stages", "fields", "orders", "tickets", "deals", "carts", "subscriptions", "tasks", "stage", "stage_age", "score", "rfm", "zone"}
+	names = slices.Concat(names, hub.Channels, slices.Collect(maps.Keys(c.env.Defines)), slices.Collect(maps.Keys(c.env.Models)), c.env.Vars)
 	if c.env.Of == hub.SubjectDeal || c.env.Of == hub.SubjectCompany {
 		names = append(names, string(c.env.Of))
 	}
-	names = slices.Concat(names, slices.Collect(maps.Keys(c.env.Defines)), slices.Collect(maps.Keys(c.env.Models)), c.env.Vars)
 	if _, ok := library[n.Value]; ok {
 		return c.fail(n, "write "+library[n.Value].Signature, "%s is a function and needs ( )", n.Value)
 	}
@@ -250,6 +256,9 @@ func (c *checker) member(n *ast.MemberNode) term {
 	case Unknown:
 		return term{node: &ast.NilNode{}}
 	case namespace:
+		if base.of != nil {
+			return c.stageOf(n, base, name)
+		}
 		return c.inNamespace(n, base.typ.name, name)
 	case Entry, Object, Money:
 		return c.field(n, base, name)
@@ -260,6 +269,9 @@ func (c *checker) member(n *ast.MemberNode) term {
 }
 
 func (c *checker) field(n ast.Node, base term, name *ast.StringNode) term {
+	if base.typ.Base == Object && name.Value == "stages" && staged[base.typ.Object] {
+		return term{node: &ast.NilNode{}, typ: Type{Base: namespace, name: "stages of " + base.typ.Object, Optional: base.typ.Optional}, of: base.node}
+	}
 	all := fieldsOf(base.typ, c.env.Kinds)
 	f, ok := all[name.Value]
 	if !ok {
@@ -298,6 +310,9 @@ func (c *checker) readOrders() {
 }
 
 func (c *checker) inNamespace(n ast.Node, space string, name *ast.StringNode) term {
+	if channel, ok := strings.CutPrefix(space, "channel "); ok {
+		return c.channelField(n, channel, name)
+	}
 	if model, ok := strings.CutPrefix(space, "model "); ok {
 		if p, ok := c.env.Models[model].Defines[name.Value]; ok {
 			return c.defined(n, p)
@@ -308,11 +323,16 @@ func (c *checker) inNamespace(n ast.Node, space string, name *ast.StringNode) te
 	case "customer":
 		return c.customer(n, name)
 	case "customer.consent":
+		if !slices.Contains(hub.Channels, name.Value) {
+			return c.unknown(name, "channel", name.Value, hub.Channels)
+		}
 		c.read("consent.changed")
-		return call(n, optional(Type{Base: Text}), "$consent", self(), constant(name.Value))
+		return call(n, optional(consentState), "$consent", self(), constant(name.Value))
 	case "customer.traits":
 		c.program.ReadsTraits = true
 		return call(n, optional(Type{Base: Any}), "$trait", self(), constant(name.Value))
+	case "score", "rfm":
+		return c.scoreField(n, space, name)
 	case "params":
 		v, ok := c.env.Params[name.Value]
 		if !ok {
@@ -350,6 +370,9 @@ func (c *checker) customer(n ast.Node, name *ast.StringNode) term {
 			case "tags":
 				c.read("tag.added", "tag.removed")
 				c.program.ReadsTraits = true
+			case "email", "phone":
+				c.program.ReadsTraits = true
+				c.program.Needs |= NeedsIdentifiers
 			default:
 				c.program.ReadsTraits = true
 			}
@@ -360,10 +383,20 @@ func (c *checker) customer(n ast.Node, name *ast.StringNode) term {
 	switch name.Value {
 	case "consent", "traits":
 		return term{node: &ast.NilNode{}, typ: Type{Base: namespace, name: "customer." + name.Value}}
-	case "referred", "companies":
-		return c.fail(name, "", "customer.%s is not supported yet", name.Value)
+	case "referred":
+		c.read(hub.KindReferredMoved)
+		c.program.Needs |= NeedsReferrals
+		return call(n, listOf(Type{Base: Object, Object: "referred"}), "$objects", self(), constant("referred"))
+	case "companies":
+		for _, k := range c.env.Kinds.All() {
+			if k.Object == "company" {
+				c.read(k.Name)
+			}
+		}
+		c.program.Needs |= NeedsCompanies
+		return call(n, listOf(Type{Base: Object, Object: "company"}), "$objects", self(), constant("company"))
 	}
-	return c.unknown(name, "field of customer:", name.Value, names)
+	return c.unknown(name, "field of customer:", name.Value, append(names, "referred", "companies"))
 }
 
 // item is list[number].

@@ -225,7 +225,34 @@ func TestMistakes(t *testing.T) {
 		{`all(1..1000000, # > 0)`, `..`, "ranges are not supported", ""},
 		{`.amount > eur(1)`, `.`, "# and .field mean something only inside a predicate such as count(\"order.paid\", .amount > eur(50))", ""},
 		{`customer.name ?? "" == "x"`, `==`, "?? needs brackets beside another operator", `write (customer.name ?? "") == "Ada"`},
-		{`hour() > 9`, `hour`, "hour() is not supported yet", ""},
+		{`weekday() == "monday"`, `"monday"`, `"monday" is no day of the week: mon, tue, wed, thu, fri, sat, sun`, ""},
+		{`weekday() in ["sat", "sunday"]`, `"sunday"`, `"sunday" is no day of the week: mon, tue, wed, thu, fri, sat, sun`, ""},
+		{`weekday() < "tue"`, `<`, "weekday has no order", "compare with ==, != or in"},
+		{`weekday() == 1`, `==`, "a text cannot be compared with a number", ""},
+		{`hour("Europe/Berln") > 9`, `"Europe/Berln"`, `there is no time zone "Europe/Berln"; zones are named like Europe/Berlin`, ""},
+		{`hour("Local") > 9`, `"Local"`, `"Local" is no time zone such as Europe/Berlin`, ""},
+		{`zone == "Mars/Olympus"`, `"Mars/Olympus"`, `there is no time zone "Mars/Olympus"; zones are named like Europe/Berlin`, ""},
+		{`(customer.zone ?? "UTC") == "Europe/Berln"`, `"Europe/Berln"`, `there is no time zone "Europe/Berln"; zones are named like Europe/Berlin`, ""},
+		{`since("order.paid") >= business_hours(-1)`, `-`, "business hours are between 0 and 10000", ""},
+		{`since("order.paid") >= business_hours(3500000)`, `3500000`, "business hours are between 0 and 10000", ""},
+		{`since("order.paid") >= business_hours(8, "office")`, `"office"`, "there is no calendar office", "declare it in the configuration under calendars:"},
+		{`within("order.paid", business_hours(8))`, `business_hours`, "a window wants a duration, not a length of business time", "compare the time since something with it: since(…) >= business_hours(8)"},
+		{`usual_gap("order.paid") > business_hours(8)`, `>`, "a duration cannot be compared with a length of business time", "both sides count time in their own way: compare since(…) or .open_for with business_hours(8)"},
+		{`score.active > 0.5`, `active`, "score.active may be missing", "say what counts then: score.active ?? 0"},
+		{`(score.value ?? 0) > 100`, `0`, "?? wants an amount of money on both sides, not a number", ""},
+		{`(score.activ ?? 0) > 0.5`, `activ`, "unknown field of score: activ", "did you mean active?"},
+		{`rfm.recency >= 4`, `recency`, "rfm.recency may be missing", "say what counts then: rfm.recency ?? 0"},
+		{`reachable("smss")`, `"smss"`, "unknown channel smss", "did you mean sms?"},
+		{`shared("adress")`, `"adress"`, "unknown thing to share: adress", "did you mean address?"},
+		{`wechat.folowing`, `folowing`, "unknown field of channel wechat: folowing", "did you mean following?"},
+		{`wechta.following`, `wechta`, "unknown name wechta", "did you mean wechat?"},
+		{`(customer.consent.emial ?? "") == "granted"`, `emial`, "unknown channel emial", "did you mean email?"},
+		{`(customer.consent.email ?? "") == "grantd"`, `"grantd"`, "unknown consent state grantd", "did you mean granted?"},
+		{`any(customer.referred, .stages.ccl == "lost")`, `ccl`, "unknown model ccl", "did you mean clc?"},
+		{`any(customer.referred, .stages.clc == "lots")`, `"lots"`, "unknown stage lots", "did you mean lost?"},
+		{`any(customer.referred, .nam == "x")`, `nam`, "unknown field of a referred customer: nam", ""},
+		{`any(customer.companies, .domian == "x.com")`, `domian`, "unknown field of a company: domian", "did you mean domain?"},
+		{`any(tickets, .stages.clc == "lost")`, `stages`, "unknown field of a ticket: stages", "did you mean status?"},
 		{`$env != nil`, `$env`, "unknown name $env", ""},
 		{`count("order.paid" > 1`, ``, "", ""},
 		{`"a" matches "("`, `"("`, "error parsing regexp: missing closing ): `(`", ""},
@@ -311,7 +338,7 @@ func TestReads(t *testing.T) {
 	if problems != nil {
 		t.Fatal(problems)
 	}
-	if got := strings.Join(p.Reads, " "); got != "referral.made review.posted survey.answered" || !p.ReadsTraits || len(p.UsesModels) != 1 {
+	if got := strings.Join(p.Reads, " "); got != "referral.accepted referral.made review.posted survey.answered" || !p.ReadsTraits || len(p.UsesModels) != 1 {
 		t.Errorf("%s %v %v", got, p.ReadsTraits, p.UsesModels)
 	}
 }

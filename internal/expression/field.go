@@ -152,10 +152,36 @@ var objectFields = map[string][]*field{
 		flag("paused", "is paused", func(o *fact.Object) bool { return o.Paused }),
 		flag("cancelled", "was cancelled", func(o *fact.Object) bool { return o.Cancelled }),
 	},
+	"referred": {
+		objectField("id", "the customer's id", Type{Base: Text}, func(o *fact.Object) any { return o.ID }),
+		at("at", "when the customer was first told of", func(o *fact.Object) int64 { return o.CreatedAt }),
+		objectField("age", "time since the customer was first told of", Type{Base: Elapsed, clamped: true}, func(o *fact.Object) any { return instant(o.CreatedAt) }),
+		at("created", "when that customer's first event happened", func(o *fact.Object) int64 {
+			if t, ok := o.Instant("created"); ok {
+				return t
+			}
+			return o.CreatedAt
+		}),
+	},
+	"company": {
+		objectField("id", "its id in the system it is in", Type{Base: Text}, func(o *fact.Object) any { return o.ID }),
+		objectField("name", "its name", Type{Base: Text}, objectText("name")),
+		objectField("domain", "its domain, such as example.com", Type{Base: Text}, objectText("domain")),
+		at("at", "when it was first heard of", func(o *fact.Object) int64 { return o.CreatedAt }),
+		objectField("age", "time since it was first heard of", Type{Base: Elapsed, clamped: true}, func(o *fact.Object) any { return instant(o.CreatedAt) }),
+		objectField("connection", "the system it is in", Type{Base: Text}, func(o *fact.Object) any { return o.Connection }),
+	},
 	"task": {
 		flag("completed", "is done", func(o *fact.Object) bool { return !o.Open }),
 		flag("overdue", "is open past its date", func(o *fact.Object) bool { return o.Overdue }),
 	},
+}
+
+func objectText(name string) func(*fact.Object) any {
+	return func(o *fact.Object) any {
+		t, _ := o.Text(name)
+		return t
+	}
 }
 
 // fieldsOf returns what can follow the dot of a type, by name.
@@ -184,6 +210,12 @@ func fieldsOf(t Type, kinds *hub.Kinds) map[string]*field {
 			out[f.name] = f
 		}
 	case Object:
+		if staged[t.Object] {
+			for _, f := range objectFields[t.Object] {
+				out[f.name] = f
+			}
+			return out
+		}
 		for _, k := range kinds.All() {
 			if k.Object == t.Object {
 				for name, p := range k.Properties {
@@ -225,6 +257,13 @@ func textTrait(name, doc string, get func(*fact.Facts) string) *field {
 var customerFields = []*field{
 	textTrait("name", "the customer's name", (*fact.Facts).Name),
 	textTrait("email", "the customer's e-mail address", (*fact.Facts).Email),
+	textTrait("phone", "the customer's phone number", (*fact.Facts).Phone),
+	{name: "zone", doc: "the customer's time zone: the trait timezone", typ: optional(zoneText), get: func(s *Session, _ any) (any, error) {
+		if name := s.in.Facts.Text(zoneTrait); name != "" {
+			return name, nil
+		}
+		return nil, nil
+	}},
 	textTrait("language", "language as the systems know it", func(f *fact.Facts) string { return f.Text("language") }),
 	textTrait("country", "country as the systems know it", func(f *fact.Facts) string { return f.Text("country") }),
 	{name: "tags", doc: "tags in all systems", typ: listOf(Type{Base: Text}), get: func(s *Session, _ any) (any, error) {

@@ -33,11 +33,6 @@ func Functions() []Function {
 
 var library = map[string]Function{}
 
-// later names what the language has and this release has not.
-var later = map[string]bool{
-	"business_hours": true, "weekday": true, "hour": true, "zone": true, "score": true, "reachable": true, "shared": true, "wechat": true,
-}
-
 func init() {
 	for _, f := range []Function{
 		{
@@ -147,6 +142,11 @@ func init() {
 		{Group: "time", Name: "weeks", Signature: `weeks(number)`, Example: `within("any", weeks(2))`, Doc: "That many times 7 days.", check: unit(7 * 24 * time.Hour)},
 		{Group: "time", Name: "months", Signature: `months(number)`, Example: `since("order.paid") >= months(6)`, Doc: "That many twelfths of 365 days.", check: unit(month)},
 		{Group: "time", Name: "date", Signature: `date("2026-03-01")`, Example: `last("order.paid").at >= date("2026-03-01")`, Doc: "The first instant of a day in UTC, or a time such as date(\"2026-03-01T10:00:00Z\").", check: (*checker).date},
+		{Group: "time", Name: "weekday", Signature: `weekday([zone])`, Example: `weekday() in ["sat", "sun"]`, Doc: "The day of the week, mon to sun, by the clocks of the model's zone, or of the one named; \"customer\" is the customer's own.", check: face("weekday")},
+		{Group: "time", Name: "hour", Signature: `hour([zone])`, Example: `hour("Europe/Berlin") >= 9 and hour("Europe/Berlin") < 17`, Doc: "The hour of the day, 0 to 23, by the clocks of the model's zone, or of the one named.", check: face("hour")},
+		{Group: "time", Name: "business_hours", Signature: `business_hours(number [, calendar])`, Example: `any(tickets, .open and .open_for >= business_hours(8))`, Doc: "That many hours in which business goes on, by the model's calendar or the one named. Only the time since something compares with it.", check: (*checker).businessHours},
+		{Group: "the customer", Name: "reachable", Signature: `reachable(channel)`, Example: `reachable("sms")`, Doc: "Whether there is an address for the channel, and nothing says that the customer does not want to be reached there.", check: (*checker).reachable},
+		{Group: "the customer", Name: "shared", Signature: `shared("address")`, Example: `not shared("address")`, Doc: "Whether another customer has the same address, phone, email or device.", check: (*checker).shared},
 	} {
 		library[f.Name] = f
 	}

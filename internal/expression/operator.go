@@ -1,10 +1,14 @@
 package expression
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/expr-lang/expr/ast"
+
+	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // Operators: what may stand on their sides, and which of our functions runs them.
@@ -70,8 +74,11 @@ func (c *checker) want(n ast.Node, t term, base Base, by string) bool {
 }
 
 func wantHint(t Type, base Base) string {
-	if base == Duration && t.Base == Number {
+	switch {
+	case base == Duration && t.Base == Number:
 		return "say a number of what: days(30), hours(12)"
+	case base == Duration && t.Base == Business:
+		return "compare the time since something with it: since(…) >= business_hours(8)"
 	}
 	return ""
 }
@@ -213,7 +220,14 @@ func (c *checker) otherwise(n *ast.BinaryNode) term {
 		return c.fail(n.Right, "", "?? wants %s on both sides, not %s", baseNames[l.typ.Base], r.typ)
 	}
 	t.Optional = r.typ.Optional
-	t.Enum, t.clamped = nil, l.typ.clamped && r.typ.clamped
+	t.Enum, t.enum = nil, ""
+	if s, ok := r.node.(*ast.StringNode); ok && (l.typ.Enum != nil || l.typ.enum != "") {
+		t.enum = l.typ.enum
+		if l.typ.Enum != nil {
+			t.Enum = append(slices.Clone(l.typ.Enum), s.Value)
+		}
+	}
+	t.clamped = l.typ.clamped && r.typ.clamped
 	if l.typ.Base == Money && l.typ.Currency != r.typ.Currency {
 		t.Currency = ""
 	}
@@ -238,6 +252,10 @@ func (c *checker) compare(n *ast.BinaryNode, l, r term) term {
 		return call(n, boolean, "$elapsed", self(), r.node, l.node, constant(comparison{op: o.mirror(), clamped: r.typ.clamped}))
 	case lb == Elapsed && rb == Elapsed:
 		return call(n, boolean, "$spans", self(), l.node, r.node, constant(comparison{op: o, clamped: l.typ.clamped, second: r.typ.clamped}))
+	case lb == Elapsed && rb == Business:
+		return call(n, boolean, "$business", self(), l.node, r.node, constant(comparison{op: o, clamped: l.typ.clamped}))
+	case lb == Business && rb == Elapsed:
+		return call(n, boolean, "$business", self(), r.node, l.node, constant(comparison{op: o.mirror(), clamped: r.typ.clamped}))
 	case lb == Duration && rb == Duration:
 		return call(n, boolean, "$span", l.node, r.node, constant(o))
 	case lb == Instant && rb == Instant:
@@ -254,13 +272,22 @@ func (c *checker) compare(n *ast.BinaryNode, l, r term) term {
 		if r.win != nil && l.win == nil {
 			return call(n, boolean, "$countis", self(), constant(r.win.set), r.win.span, l.node, constant(o.mirror()))
 		}
+		if t, ok := dialed(n, l, r, o); ok {
+			return t
+		}
 		if o == ne {
 			return call(n, boolean, "$num", l.node, r.node, constant(o))
 		}
 		return binaryTerm(n, n.Operator, l.node, r.node, boolean)
 	case lb == Text && rb == Text:
-		c.enum(n.Left, l, n.Right)
-		c.enum(n.Right, r, n.Left)
+		c.enum(l, n.Right)
+		c.enum(r, n.Left)
+		if o != eq && o != ne && (l.typ.Enum != nil || r.typ.Enum != nil) {
+			return c.fail(n, "compare with ==, != or in", "%s has no order", cmp.Or(l.typ.enum, r.typ.enum, "a stage"))
+		}
+		if t, ok := dialed(n, l, r, o); ok {
+			return t
+		}
 		return binaryTerm(n, n.Operator, l.node, r.node, boolean)
 	case lb == Bool && rb == Bool && (o == eq || o == ne):
 		return binaryTerm(n, n.Operator, l.node, r.node, boolean)
@@ -275,7 +302,11 @@ func mismatchHint(l, r Type) string {
 		return "say a number of what: days(30), hours(12)"
 	case pair(Money, Number):
 		return "say which currency: eur(50), usd(50), money(\"50 CHF\")"
-	case pair(Entry, Duration):
+	case pair(Business, Number):
+		return "say a number of what: business_hours(8)"
+	case pair(Business, Duration):
+		return "both sides count time in their own way: compare since(…) or .open_for with business_hours(8)"
+	case pair(Entry, Duration), pair(Entry, Business):
 		return "compare its .age"
 	case pair(Entry, Money):
 		return "compare its .amount"
@@ -313,12 +344,21 @@ func (c *checker) compareNil(n *ast.BinaryNode, o op, l, r term) term {
 }
 
 // enum checks a literal against the only values the other side can have.
-func (c *checker) enum(_ ast.Node, t term, literal ast.Node) {
+func (c *checker) enum(t term, literal ast.Node) {
 	s, ok := literal.(*ast.StringNode)
-	if !ok || t.typ.Enum == nil || slices.Contains(t.typ.Enum, s.Value) {
-		return
+	switch {
+	case !ok:
+	case t.typ.enum == "zone" && s.Value == "":
+	case t.typ.enum == "zone":
+		if _, err := hub.LoadZone(s.Value); err != nil {
+			c.fail(literal, "", "%s", told(err))
+		}
+	case t.typ.Enum == nil || slices.Contains(t.typ.Enum, s.Value):
+	case t.typ.enum == "weekday":
+		c.fail(literal, "", "%q is no day of the week: %s", s.Value, strings.Join(t.typ.Enum, ", "))
+	default:
+		c.unknown(literal, cmp.Or(t.typ.enum, "stage"), s.Value, t.typ.Enum)
 	}
-	c.unknown(literal, "stage", s.Value, t.typ.Enum)
 }
 
 func (c *checker) in(n *ast.BinaryNode, l, r term) term {
@@ -341,8 +381,11 @@ func (c *checker) in(n *ast.BinaryNode, l, r term) term {
 	}
 	if list, ok := n.Right.(*ast.ArrayNode); ok {
 		for _, item := range list.Nodes {
-			c.enum(n.Left, l, item)
+			c.enum(l, item)
 		}
+	}
+	if l.dial != nil && l.typ.Base != Unknown {
+		return call(n, boolean, "$dialin", self(), constant(l.dial), r.node)
 	}
 	return binaryTerm(n, "in", l.node, r.node, boolean)
 }
@@ -380,6 +423,8 @@ func (c *checker) arithmetic(n *ast.BinaryNode, l, r term) term {
 		return call(n, l.typ, "$moneyop", l.node, r.node, constant(o))
 	case lb == Number && rb == Money && o == "*":
 		return call(n, r.typ, "$moneyop", l.node, r.node, constant(o))
+	case lb == Business && rb == Number && times, lb == Number && rb == Business && o == "*":
+		return call(n, Type{Base: Business}, "$businessop", l.node, r.node, constant(o))
 	case lb == Elapsed || rb == Elapsed:
 		return c.fail(n, "calculate on the other side: since(…) >= 2 * days(30)", "a time since something can only be compared")
 	}

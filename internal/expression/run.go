@@ -78,6 +78,18 @@ func init() {
 		"$time":   func(a ...any) (any, error) { return length(float(a[0]), a[1].(time.Duration)), nil },
 		"$at":     func(a ...any) (any, error) { ms, ok := instantOf(a[0]); return toInstant(ms, ok), nil },
 
+		"$zone":         func(a ...any) (any, error) { return a[1].(place).at(a[0].(*Session)).String(), nil },
+		"$dial":         dialValue,
+		"$dialis":       dialIs,
+		"$dialin":       dialIn,
+		"$business":     businessIs,
+		"$businessop":   businessOp,
+		"$businesstime": func(a ...any) (any, error) { return inOffice(float(a[0]), a[1].(*office)), nil },
+
+		"$channel": channelIs,
+		"$shared":  func(a ...any) (any, error) { return a[0].(*Session).in.Facts.Shared(a[1].(string)), nil },
+		"$stageof": stageOf,
+
 		"$moneyis": moneyIs,
 		"$moneyop": moneyOp,
 		"$money":   func(a ...any) (any, error) { return toMoney(float(a[0]), a[1].(string)) },

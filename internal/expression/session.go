@@ -289,7 +289,7 @@ func (s *Session) entries(k *kindSet) []*fact.Entry {
 	case k.standing:
 		return s.in.Facts.Standing()
 	case k.name == "any":
-		return s.in.Facts.Entries()
+		return s.in.Facts.Outside()
 	}
 	return s.in.Facts.Set(k.name, k.kinds)
 }

@@ -20,9 +20,10 @@ const (
 	Elapsed  // the span since an instant up to the instant of evaluation: can only be compared
 	Instant  // a point in time
 	Money
+	Business // a length of business time, by a calendar: only the time since something compares with it
 	List
 	Entry  // an event in the customer's history
-	Object // an order, ticket, deal, cart, subscription, task
+	Object // an order, ticket, deal, cart, subscription, task, company, referred customer
 	Any    // a trait whose type nobody declared
 	Nil
 	namespace // customer, params, stages, …: only its members are values
@@ -30,7 +31,7 @@ const (
 
 var baseNames = [...]string{
 	Unknown: "unknown", Bool: "true or false", Number: "a number", Text: "a text", Duration: "a duration",
-	Elapsed: "the time since something", Instant: "a point in time", Money: "an amount of money", List: "a list",
+	Elapsed: "the time since something", Instant: "a point in time", Money: "an amount of money", Business: "a length of business time", List: "a list",
 	Entry: "an event", Object: "an object", Any: "a trait of unknown type", Nil: "nil", namespace: "a group of names",
 }
 
@@ -42,6 +43,7 @@ type Type struct {
 	Kinds    *kindSet // of an Entry
 	Object   string   // of an Object
 	Enum     []string // of a Text: the only values it can have
+	enum     string   // what one of Enum is called: "stage" where nothing is said
 	Currency string   // of Money, where it is known
 	clamped  bool     // of an Elapsed: never below zero
 	name     string   // of a namespace
@@ -54,6 +56,8 @@ func (t Type) String() string {
 		name = "a list of " + plural(t.Elem.Base)
 	case t.Base == Entry && t.Kinds != nil && len(t.Kinds.kinds) == 1:
 		name = "an event " + t.Kinds.kinds[0]
+	case t.Base == Object && t.Object == "referred":
+		name = "a referred customer"
 	case t.Base == Object:
 		name = "a" + map[bool]string{true: "n", false: ""}[t.Object == "order"] + " " + t.Object
 	case t.Base == Money && t.Currency != "":
@@ -143,7 +147,9 @@ func set(kinds *hub.Kinds, name string) *kindSet {
 	if name != "any" && !slices.Contains(hub.Groups, name) {
 		return nil
 	}
-	s.kinds = kinds.Of(name)
+	if s.kinds = kinds.Of(name); len(s.kinds) == 0 {
+		return nil
+	}
 	s.fields, s.clash = map[string]hub.PropertyType{}, map[string]bool{}
 	for _, k := range s.kinds {
 		kind, _ := kinds.Lookup(k)

@@ -12,11 +12,12 @@ import (
 // made by [Union], does not change when a profile does, and derives lazily: not safe for concurrent use.
 type Facts struct {
 	entries []*Entry
-	kinds   []kindIndex // sorted by kind
-	sets    []setIndex  // merged lists of several kinds, by the set's name
-	objects [6][]*Object
-	folded  [6]bool
-	byID    [6]map[objectKey]*Object
+	kinds   []kindIndex  // sorted by kind
+	sets    []setIndex   // merged lists of several kinds, by the set's name
+	objects [8][]*Object // by the index in Objects
+	folded  [8]bool
+	byID    [8]map[objectKey]*Object
+	outside []*Entry // see Outside
 	paid    []*Entry // see Standing
 	hasPaid bool
 	traits  map[string]Trait
@@ -93,6 +94,22 @@ func (f *Facts) search(kind string) (int, bool) {
 
 // Entries returns all entries in (at, id) order. Do not change the slice.
 func (f *Facts) Entries() []*Entry { return f.entries }
+
+// Outside returns the entries that outside systems told of, without the hub's own (hub.Kind.Own). Do not change the slice.
+func (f *Facts) Outside() []*Entry {
+	if f.outside != nil {
+		return f.outside
+	}
+	f.outside = f.entries
+	if slices.ContainsFunc(f.kinds, func(k kindIndex) bool { return isOwn(k.kind) }) {
+		f.outside = slices.DeleteFunc(slices.Clone(f.entries), func(e *Entry) bool { return isOwn(e.Kind) })
+	}
+	return f.outside
+}
+
+func isOwn(kind string) bool {
+	return kind == hub.KindReferredMoved || kind == hub.KindCompanyMoved || kind == hub.KindIdentityShared
+}
 
 // Kind returns the entries of one kind. Do not change the slice.
 func (f *Facts) Kind(kind string) []*Entry {

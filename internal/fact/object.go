@@ -7,13 +7,14 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// Objects are the things whose latest state rules can read, in the words of the catalogue.
-var Objects = []string{"order", "ticket", "deal", "cart", "subscription", "task"}
+// Objects are the things whose latest state rules can read, in the words of the catalogue. A company is one that the customer
+// belongs to, a referred is somebody the customer brought.
+var Objects = []string{"order", "ticket", "deal", "cart", "subscription", "task", "company", "referred"}
 
 // None stands for an instant or a span that there is not.
 const None = int64(-1) << 63
 
-// Object is the latest state of one order, ticket, deal, cart, subscription or task. It is derived from its entries.
+// Object is the latest state of one of [Objects]. It is derived from its entries.
 type Object struct {
 	Kind, ID, Connection string
 
@@ -103,6 +104,18 @@ func (o *Object) Texts(name string) ([]string, bool) {
 	return v.texts()
 }
 
+// Stage returns the stage that was last told of the object itself in a model, "" where none was.
+func (o *Object) Stage(model string) string {
+	for _, e := range slices.Backward(o.entries) {
+		if m, _ := e.Text("model"); m == model {
+			if stage, ok := e.Text("stage"); ok {
+				return stage
+			}
+		}
+	}
+	return ""
+}
+
 // Objects returns the objects of one kind ("order", …) that were not deleted, by when they were first heard of.
 func (f *Facts) Objects(kind string) []*Object {
 	n := slices.Index(Objects, kind)
@@ -158,9 +171,14 @@ func (f *Facts) fold(n int) {
 			continue
 		}
 		k := objectKey{e.Connection, id}
+		if k.connection == hub.OwnConnection { // told of another system's object
+			if of, ok := e.Text("of"); ok {
+				k.connection = of
+			}
+		}
 		o := byID[k]
 		if o == nil {
-			o = &Object{Kind: Objects[n], ID: id, Connection: e.Connection}
+			o = &Object{Kind: Objects[n], ID: id, Connection: k.connection}
 			byID[k] = o
 			f.objects[n] = append(f.objects[n], o)
 		}
@@ -189,6 +207,14 @@ func (o *Object) derive() {
 	var refunds []*Entry
 	for _, e := range o.entries {
 		switch verb(e.Kind) {
+		case "joined":
+			o.Deleted = false
+		case "left":
+			o.Deleted = true
+		case "moved":
+			if into, _ := e.Text("into"); into != "" { // merged into somebody who is told of separately
+				o.Deleted = true
+			}
 		case "placed", "opened", "created", "started":
 			if o.Open {
 				o.OpenSince = min(o.OpenSince, e.at)

@@ -3,6 +3,8 @@ package fact
 import (
 	"slices"
 	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // Trait is the value of one attribute that won, and where it came from.
@@ -74,8 +76,8 @@ func (f *Facts) Name() string {
 	return first + " " + last
 }
 
-// Email returns the trait email, else "".
-func (f *Facts) Email() string { return f.Text("email") }
+// Email returns the trait email, else an address that identifies the customer (where those are known), else "".
+func (f *Facts) Email() string { return f.address("email", hub.IdentifierEmail) }
 
 // Tags returns the customer's tags, sorted: the newest list that a system gave as trait "tags", changed by the
 // tag.added and tag.removed events after it.

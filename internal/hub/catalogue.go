@@ -25,7 +25,29 @@ type Kind struct {
 	Group      string
 	Object     string // "order", "ticket", … whose latest state the event tells; "" for none
 	Properties map[string]PropertyType
+	// Own marks events that the hub itself makes when something about another customer changes. They are facts like all
+	// others, but nothing that this customer did: "any" leaves them out.
+	Own bool
 }
+
+// OwnConnection is the connection that own events come from. No configured connection has this name.
+const OwnConnection = "stagewire"
+
+// Kinds of own events.
+const (
+	KindReferredMoved  = "referred.moved"
+	KindCompanyMoved   = "company.moved"
+	KindIdentityShared = "identity.shared"
+)
+
+// Channels are the ways to reach a customer that rules can name.
+var Channels = []string{
+	"app", "douyin", "email", "facebook", "instagram", "kakao", "line", "linkedin", "messenger", "phone", "post", "push",
+	"sms", "telegram", "tiktok", "viber", "wechat", "wecom", "weibo", "whatsapp", "x", "xiaohongshu", "youtube", "zalo",
+}
+
+// ConsentStates are what a customer can have said of a channel.
+var ConsentStates = []string{"granted", "denied", "pending", "withdrawn"}
 
 // Groups of kinds. In rules a group's name stands for its kinds, "any" for all.
 const (
@@ -48,11 +70,11 @@ type Kinds struct{ byName map[string]Kind }
 // Lookup returns the kind of that name.
 func (k *Kinds) Lookup(name string) (Kind, bool) { kind, ok := k.byName[name]; return kind, ok }
 
-// Of returns the names of the kinds in group, sorted; "any" names all of them.
+// Of returns the names of the kinds in group, sorted; "any" names all of them but those of the hub's own.
 func (k *Kinds) Of(group string) []string {
 	var names []string
 	for name, kind := range k.byName {
-		if group == "any" || kind.Group == group {
+		if group == "any" && !kind.Own || kind.Group == group {
 			names = append(names, name)
 		}
 	}
@@ -101,7 +123,7 @@ func builtin() *Kinds {
 		}
 		stateful := ""
 		switch object {
-		case "order", "ticket", "deal", "cart", "subscription", "task":
+		case "order", "ticket", "deal", "cart", "subscription", "task", "company", "referred":
 			stateful = object
 			types["id"] = Text
 		}
@@ -115,7 +137,7 @@ func builtin() *Kinds {
 	add(GroupPerson, "tag", "added removed", "tags:texts")
 	add(GroupPerson, "list", "joined left", "list")
 	add(GroupPerson, "form", "submitted", "form", "source")
-	add(GroupPerson, "company", "created updated", "id", "name")
+	add(GroupPerson, "company", "created updated joined left", "name", "domain")
 	add(GroupSales, "lead", "created updated converted", "id", "status", "source")
 	add(GroupSales, "deal", "created updated stage_changed won lost deleted",
 		"name", "amount:money", "stage", "pipeline", "probability:number", "reason", "closes_at:time")
@@ -134,7 +156,8 @@ func builtin() *Kinds {
 	add(GroupService, "task", "created completed overdue", "subject", "status", "due_at:time", "reference")
 	add(GroupVoice, "survey", "answered", "metric", "score:number", "scale:number", "text")
 	add(GroupVoice, "review", "posted", "product", "score:number", "scale:number", "text")
-	add(GroupVoice, "referral", "made", "referred")
+	add(GroupVoice, "referral", "made", "referred")     // of the one who recommends: whom
+	add(GroupVoice, "referral", "accepted", "referrer") // of the one who came: by whom
 	add(GroupAttention, "email", "delivered opened clicked bounced unsubscribed", "campaign", "subject", "url", "reason")
 	add(GroupAttention, "page", "viewed", "url", "title")
 	add(GroupAttention, "product", "viewed", "product", "amount:money")
@@ -152,5 +175,14 @@ func builtin() *Kinds {
 	add(GroupStage, "stage", "entered", "model", "stage", "from")
 	add(GroupSystem, "connection", "revoked", "reason")
 	add(GroupSystem, "app", "uninstalled", "reason")
+	// The hub's own, see Kind.Own. hops counts how many moves led to this one.
+	add(GroupSystem, "referred", "moved", "model", "stage", "created:time", "into", "hops:number")
+	add(GroupSystem, "company", "moved", "of", "model", "stage", "hops:number")
+	add(GroupSystem, "identity", "shared", "what", "others:number")
+	for _, name := range []string{KindReferredMoved, KindCompanyMoved, KindIdentityShared} {
+		kind := k.byName[name]
+		kind.Own = true
+		k.byName[name] = kind
+	}
 	return k
 }
