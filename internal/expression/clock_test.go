@@ -9,8 +9,8 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// once is a customer to whom one thing happened, and who lives in a zone.
-func once(t testing.TB, zone string, kind string, at time.Time) *fact.Facts {
+// happened is a customer to whom one thing happened, and who lives in a zone.
+func happened(t testing.TB, zone string, kind string, at time.Time) *fact.Facts {
 	t.Helper()
 	var p fact.Profile
 	ev := hub.Event{ID: "evt_1", Kind: kind, Connection: "desk", OccurredAt: at, Properties: map[string]any{"id": "1"}}
@@ -61,7 +61,7 @@ func TestBusinessTimeFlipsAtTheInstant(t *testing.T) {
 			t.Errorf("%s: %+v", c.what, problems)
 			continue
 		}
-		f := once(t, c.zone, "ticket.opened", instantAt(t, c.from))
+		f := happened(t, c.zone, "ticket.opened", instantAt(t, c.from))
 		run := func(at time.Time) (bool, time.Time) {
 			s := Begin(Input{Facts: f, At: at})
 			defer s.End()
@@ -122,7 +122,7 @@ func TestDialsFlipAtTheBoundary(t *testing.T) {
 			t.Errorf("%s: %+v", c.text, problems)
 			continue
 		}
-		s := Begin(Input{Facts: once(t, "Asia/Shanghai", "page.viewed", start), At: instantAt(t, c.at)})
+		s := Begin(Input{Facts: happened(t, "Asia/Shanghai", "page.viewed", start), At: instantAt(t, c.at)})
 		held, err := s.Bool(p)
 		next := ""
 		if !s.Next().IsZero() {
@@ -137,7 +137,7 @@ func TestDialsFlipAtTheBoundary(t *testing.T) {
 
 func TestCalendarOfTheModel(t *testing.T) {
 	short := hub.Calendar{Days: [7]bool{true, true, true, true, true}, Hours: []hub.Hours{{From: 9 * 60, To: 10 * 60}}}
-	f := once(t, "", "ticket.opened", instantAt(t, "2026-03-03T09:00:00Z"))
+	f := happened(t, "", "ticket.opened", instantAt(t, "2026-03-03T09:00:00Z"))
 	for name, clock := range map[string]Clock{
 		"2026-03-03T11:00:00Z": {},
 		"2026-03-04T10:00:00Z": {Calendars: map[string]hub.Calendar{"office": short}},
