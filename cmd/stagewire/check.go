@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,7 +18,9 @@ import (
 	"github.com/stagewire/stagewire/internal/connector"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
+	"github.com/stagewire/stagewire/internal/lint"
 	"github.com/stagewire/stagewire/internal/server"
+	"github.com/stagewire/stagewire/rules"
 )
 
 // checked is what check prints with --json.
@@ -24,14 +28,25 @@ type checked struct {
 	OK       bool             `json:"ok"`
 	Checked  []string         `json:"checked"`
 	Errors   []server.Mistake `json:"errors"`
-	Warnings []server.Mistake `json:"warnings"`
+	Warnings []warning        `json:"warnings"`
+}
+
+// warning is advice that keeps nothing from running. Check is the linter's name for it, where it comes from there.
+type warning struct {
+	server.Mistake
+	Check string `json:"check,omitempty"`
 }
 
 func newCheckCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	strict := false
+	c := &cobra.Command{
 		Use: "check [file or folder]...", Short: "Find every mistake in configuration, manifests, models and reactions", GroupID: groupWrite,
 		Long: "Reads the configuration and everything it names, and reports every mistake with its file, line and column. Nothing is run and\n" +
-			"no hub is asked. With arguments it checks those instead: a model's file, a connector's folder or manifest, or a configuration.",
+			"no hub is asked. With arguments it checks those instead: a model's file or a folder of them, a file of reactions, a connector's\n" +
+			"folder or manifest, or a configuration.\n\n" +
+			"Models that are free of mistakes are looked through for what is probably not meant. Such warnings fail the check only with\n" +
+			"--strict. A comment on the line, or alone on the line above, silences one: # lint:ignore <check>. The checks:\n\n" + lintChecks(),
+		Example: "  stagewire check\n  stagewire check --strict rules/mine.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
 			var out checked
 			var errs []error
@@ -39,23 +54,32 @@ func newCheckCommand(g *globals) *cobra.Command {
 				args = []string{g.config}
 			}
 			for _, arg := range args {
-				what, warnings, err := checkPath(arg)
+				what, warnings, err := g.checkPath(arg)
 				if errors.As(err, new(usageError)) {
 					return err
 				}
 				out.Checked = append(out.Checked, what)
 				errs = append(errs, err)
-				for _, w := range warnings {
-					out.Warnings = append(out.Warnings, server.Mistake(w))
-				}
+				out.Warnings = append(out.Warnings, warnings...)
 			}
-			return out.report(c, g, findings(errors.Join(errs...)))
+			return out.report(c, g, findings(errors.Join(errs...)), strict)
 		},
 	}
+	c.Flags().BoolVar(&strict, "strict", false, "fail on warnings too")
+	return c
 }
 
-func (out checked) report(c *cobra.Command, g *globals, found []finding) error {
-	out.OK = len(found) == 0
+// lintChecks lists the linter's checks for the help.
+func lintChecks() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(lint.Checks)) {
+		fmt.Fprintf(&b, "  %-12s %s\n", name, lint.Checks[name])
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+func (out checked) report(c *cobra.Command, g *globals, found []finding, strict bool) error {
+	out.OK = len(found) == 0 && (!strict || len(out.Warnings) == 0)
 	if g.json {
 		for _, f := range found {
 			out.Errors = append(out.Errors, f.Mistake)
@@ -65,7 +89,7 @@ func (out checked) report(c *cobra.Command, g *globals, found []finding) error {
 		}
 	} else {
 		for _, w := range out.Warnings {
-			if err := (finding{Mistake: w}).print(c.ErrOrStderr(), "warning"); err != nil {
+			if err := (finding{Mistake: w.Mistake, check: w.Check}).print(c.ErrOrStderr(), "warning"); err != nil {
 				return err
 			}
 		}
@@ -78,7 +102,14 @@ func (out checked) report(c *cobra.Command, g *globals, found []finding) error {
 			_, err := fmt.Fprintf(c.OutOrStdout(), "good: %s\n", strings.Join(out.Checked, "; "))
 			return err
 		}
-		if _, err := fmt.Fprintf(c.ErrOrStderr(), "%s\n", plural(len(found), "mistake")); err != nil {
+		count := plural(len(found), "mistake")
+		switch {
+		case len(found) == 0:
+			count = plural(len(out.Warnings), "warning")
+		case len(out.Warnings) > 0 && strict:
+			count += " and " + plural(len(out.Warnings), "warning")
+		}
+		if _, err := fmt.Fprintf(c.ErrOrStderr(), "%s\n", count); err != nil {
 			return err
 		}
 	}
@@ -88,14 +119,15 @@ func (out checked) report(c *cobra.Command, g *globals, found []finding) error {
 	return nil
 }
 
-// checkPath checks a configuration, a model, a file of reactions or a connector, told apart by what it holds.
-func checkPath(path string) (what string, warnings []config.Problem, err error) {
+// checkPath checks a configuration, a model, a file of reactions or a connector, told apart by what it holds, or all models and
+// reactions of a folder.
+func (g *globals) checkPath(path string) (what string, warnings []warning, err error) {
 	switch found, err := os.Stat(path); {
 	case err != nil:
 		return path, nil, config.Problem{File: path, Message: "cannot be read: " + pathReason(err)}
 	case found.IsDir():
 		if _, err := os.Stat(filepath.Join(path, "connector.yaml")); err != nil {
-			return "", nil, usageError{fmt.Errorf("%s is a folder without connector.yaml: give a connector's folder or a file", path)}
+			return g.checkFolder(path)
 		}
 		path = filepath.Join(path, "connector.yaml")
 	}
@@ -103,16 +135,83 @@ func checkPath(path string) (what string, warnings []config.Problem, err error) 
 	if err != nil {
 		return path, nil, err
 	}
+	if holds(path, text) == aConfiguration {
+		return g.checkConfig(path, text)
+	}
+	warnings, err = g.checkText(path, text)
+	return path, warnings, err
+}
+
+func (g *globals) checkFolder(path string) (what string, warnings []warning, err error) {
+	files, err := filepath.Glob(filepath.Join(path, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		return "", nil, usageError{fmt.Errorf("%s is a folder without connector.yaml and without models: give a connector's folder or a file", path)}
+	}
+	var errs []error
+	for _, file := range files {
+		_, more, err := g.checkPath(file)
+		warnings = append(warnings, more...)
+		errs = append(errs, err)
+	}
+	return fmt.Sprintf("%s with %s", path, plural(len(files), "file")), warnings, errors.Join(errs...)
+}
+
+// contents is what a file is for.
+type contents int
+
+const (
+	aConfiguration contents = iota
+	aManifest
+	aModel
+	someReactions
+)
+
+// reactionsForm finds the beginning of a file of reactions: in a configuration the same key holds paths.
+var reactionsForm = regexp.MustCompile(`(?m)^reactions:[ \t]*(#.*)?\r?\n(\s*#.*\n|\s*\n)*\s*-[ \t]*(\{[ \t]*)?[a-z_]+[ \t]*:`)
+
+// holds tells files apart, however broken they are.
+func holds(path string, text []byte) contents {
 	switch {
 	case filepath.Base(path) == "connector.yaml":
-		_, err := connector.Parse(path, text, hub.Catalogue)
-		return path, nil, err
-	case hasKey(text, "model"):
-		_, err := lifecycle.Compile(path, text, lifecycle.Env{})
-		return path, nil, err
-	default:
-		return checkConfig(path)
+		return aManifest
+	case reactionsForm.Match(text):
+		return someReactions
+	case hasKey(text, "model") || hasKey(text, "decide") && hasKey(text, "stages"):
+		return aModel
 	}
+	return aConfiguration
+}
+
+// checkText checks a text that is a manifest, a model or reactions as if it stood in the file at path.
+func (g *globals) checkText(path string, text []byte) ([]warning, error) {
+	switch holds(path, text) {
+	case aManifest:
+		_, err := connector.Parse(path, text, hub.Catalogue)
+		return nil, err
+	case aModel:
+		s := g.surroundings(path)
+		m, err := lifecycle.Compile(path, text, s.env)
+		if err != nil {
+			return nil, err
+		}
+		return linted(m, text, s.lint(m)), nil
+	case someReactions:
+		env := g.surroundings(path).reactions()
+		_, err := lifecycle.CompileReactions(path, text, env)
+		return nil, err
+	}
+	return nil, nil
+}
+
+// linted are the linter's findings as warnings.
+func linted(m *lifecycle.Model, text []byte, opts lint.Options) []warning {
+	var out []warning
+	for _, f := range lint.Check(m, text, opts) {
+		out = append(out, warning{
+			server.Mistake{File: f.File, Line: f.Line, Column: f.Column, Path: f.Path, Message: f.Message, Suggestion: f.Suggestion}, f.Check,
+		})
+	}
+	return out
 }
 
 func pathReason(err error) string {
@@ -133,14 +232,26 @@ func hasKey(text []byte, key string) bool {
 }
 
 // checkConfig checks a configuration and everything it names. A mistake in it does not hide those in the models.
-func checkConfig(path string) (string, []config.Problem, error) {
-	cfg, set, warnings, err := loadSetup(path)
+func (g *globals) checkConfig(path string, text []byte) (string, []warning, error) {
+	cfg, set, told, err := loadSetupText(path, text)
+	var warnings []warning
+	for _, w := range told {
+		warnings = append(warnings, warning{Mistake: server.Mistake(w)})
+	}
 	if set == nil {
 		return path, warnings, err
 	}
 	models, reactions, compileErr := app.Compile(cfg, set)
 	what := fmt.Sprintf("%s with %s, %s, %s and %s", path, plural(len(cfg.Connections), "connection"), plural(len(models), "model"),
 		plural(len(reactions), "reaction"), plural(len(cfg.Subscriptions), "subscription"))
+	if err == nil && compileErr == nil {
+		s := around(cfg, set, models)
+		for _, m := range models {
+			if text, ok := modelText(m.File()); ok {
+				warnings = append(warnings, linted(m, text, s.lint(m))...)
+			}
+		}
+	}
 	if err == nil {
 		return what, warnings, compileErr
 	}
@@ -153,6 +264,19 @@ func checkConfig(path string) (string, []config.Problem, error) {
 		}
 	}
 	return what, warnings, errors.Join(errs...)
+}
+
+// modelText returns the text of the file a model was compiled from.
+func modelText(file string) ([]byte, bool) {
+	if name, ok := strings.CutPrefix(file, "rules/"); ok {
+		if text, ok := rules.Text(strings.TrimSuffix(name, ".yaml")); ok {
+			if _, err := os.Stat(file); err != nil {
+				return text, true
+			}
+		}
+	}
+	text, err := os.ReadFile(file)
+	return text, err == nil
 }
 
 // absolute reports whether a finding points into the configuration by its absolute path: app says the same as config there.

@@ -18,6 +18,7 @@ import (
 // finding is one mistake in what a person wrote, whichever part of the hub found it.
 type finding struct {
 	server.Mistake
+	check   string // the linter's name for it, "" for a mistake
 	excerpt string // the line with a caret below the place; "" where the file is not at hand
 }
 
@@ -55,7 +56,7 @@ func findings(err error) []finding {
 		case errors.As(err, &ofModel):
 			add(finding{server.Mistake{
 				File: ofModel.File, Line: ofModel.Line, Column: ofModel.Column, Path: ofModel.Path, Message: ofModel.Message, Suggestion: ofModel.Suggestion,
-			}, ofModel.Excerpt})
+			}, "", ofModel.Excerpt})
 		case errors.As(err, &ofTable):
 			add(finding{Mistake: server.Mistake{
 				File: ofTable.File, Line: ofTable.Line, Column: ofTable.Column, Message: ofTable.Message, Suggestion: ofTable.Suggestion,
@@ -87,6 +88,9 @@ func (f finding) print(w io.Writer, level string) error {
 	b.WriteString(f.Message)
 	if f.Suggestion != "" {
 		b.WriteString(" (" + f.Suggestion + ")")
+	}
+	if f.check != "" {
+		b.WriteString(" [" + f.check + "]")
 	}
 	b.WriteString("\n")
 	excerpt := f.excerpt

@@ -20,8 +20,13 @@ import (
 // The warnings keep nothing from running; err joins every problem of the configuration and the manifests. The Config is there in any
 // case, the Set only where the manifests are good.
 func loadSetup(file string) (*config.Config, *connector.Set, []config.Problem, error) {
+	return loadSetupText(file, nil)
+}
+
+// loadSetupText is loadSetup for a text that stands for the file's own; nil reads the file.
+func loadSetupText(file string, text []byte) (*config.Config, *connector.Set, []config.Problem, error) {
 	var set *connector.Set
-	cfg, warnings, err := config.Load(file, config.Lookups{
+	lookups := config.Lookups{
 		Models: rules.Names(),
 		Connectors: func(cfg *config.Config) (config.Connectors, []config.Problem) {
 			var err error
@@ -34,7 +39,12 @@ func loadSetup(file string) (*config.Config, *connector.Set, []config.Problem, e
 			}
 			return vendors{set}, nil
 		},
-	})
+	}
+	if text == nil {
+		cfg, warnings, err := config.Load(file, lookups)
+		return cfg, set, warnings, err
+	}
+	cfg, warnings, err := config.Parse(file, text, lookups)
 	return cfg, set, warnings, err
 }
 

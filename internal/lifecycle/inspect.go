@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"slices"
+	"time"
 
 	"github.com/stagewire/stagewire/internal/expression"
 )
@@ -11,7 +12,9 @@ type Rule struct {
 	Stage string
 	From  []string // the present stages in which it is asked; none means all that are not terminal
 	When  Condition
-	Line  int
+	// After is how long the condition must have held, Cooldown how long the stage must have been left; 0 for none.
+	After, Cooldown time.Duration
+	Line            int
 }
 
 // Condition is a compiled expression with its place in the file.
@@ -35,7 +38,7 @@ func (m *Model) File() string { return m.file }
 func (m *Model) Rules() []Rule {
 	out := make([]Rule, len(m.rules))
 	for i, r := range m.rules {
-		out[i] = Rule{Stage: r.stage, From: slices.Clone(r.from), When: Condition{r.when, m.places[r.when]}, Line: r.line}
+		out[i] = Rule{Stage: r.stage, From: slices.Clone(r.from), When: Condition{r.when, m.places[r.when]}, After: r.after, Cooldown: r.cooldown, Line: r.line}
 	}
 	return out
 }

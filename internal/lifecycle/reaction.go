@@ -18,7 +18,7 @@ import (
 type ReactionEnv struct {
 	Kinds  *hub.Kinds        // nil: the built-in catalogue
 	Models map[string]*Model // those in use
-	// Connections tells, by name, which actions a connection's vendor can do.
+	// Connections tells, by name, which actions a connection's vendor can do; nil: not checked.
 	Connections map[string]func(action string) bool
 	Fields      map[string]hub.PropertyType
 }
@@ -278,6 +278,9 @@ func (c *reactionCompiler) via(st *step, name, n *yaml.Node, path string) {
 		return
 	}
 	st.via = c.text(n, path+".via")
+	if c.env.Connections == nil {
+		return
+	}
 	can := c.env.Connections[st.via]
 	if can == nil {
 		c.unknown(n, path+".via", "connection", st.via, slices.Sorted(maps.Keys(c.env.Connections)))
