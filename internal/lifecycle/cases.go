@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -19,7 +20,10 @@ type Test struct {
 	// Stages are where the customer stands in other models, by time; an entry with a zero At holds from the beginning.
 	Stages []TestStage
 	Pins   []TestPin
-	Expect []Expectation
+	// Scores are what is calculated of the customer, by time like Stages; Identifiers are hers throughout.
+	Scores      []TestScores
+	Identifiers []hub.Identifier
+	Expect      []Expectation
 	// Walk is the stages passed, the first one included, and no others; nil where it is not asked.
 	Walk []string
 	// Moves are all transitions and no others, where AllMoves is set.
@@ -43,6 +47,12 @@ type TestEvent struct {
 type TestStage struct {
 	At           time.Time
 	Model, Stage string
+}
+
+// TestScores are the scores of the customer from At on.
+type TestScores struct {
+	At time.Time
+	fact.Scores
 }
 
 // TestPin is a person's decision: Stage from At through Until (zero: until it is released), or the release.

@@ -85,6 +85,8 @@ func (r *testReader) read(item *yaml.Node) {
 	r.traits(f["traits"])
 	r.end = r.last
 	r.otherStages(f["stages"])
+	r.scores(f["scores"])
+	r.identifiers(f["identifiers"])
 	r.pins(f["pins"])
 	r.at = r.last
 	for j, e := range r.items(f["expect"], r.path+".expect") {
@@ -96,6 +98,7 @@ func (r *testReader) read(item *yaml.Node) {
 	slices.SortStableFunc(t.Expect, func(a, b Expectation) int { return a.At.Compare(b.At) })
 	slices.SortStableFunc(t.Pins, func(a, b TestPin) int { return a.At.Compare(b.At) })
 	slices.SortStableFunc(t.Stages, func(a, b TestStage) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(t.Scores, func(a, b TestScores) int { return a.At.Compare(b.At) })
 	t.Until = r.end
 	if f["until"] != nil {
 		r.at = r.last
@@ -265,102 +268,6 @@ func objectOf(kinds *hub.Kinds, kind string) string {
 		return k.Object
 	}
 	return "thing"
-}
-
-// traits puts what is known of the customer from the beginning on the first event, where that does not say otherwise.
-func (r *testReader) traits(n *yaml.Node) {
-	if n == nil {
-		return
-	}
-	list := r.traitList(n, r.path+".traits", r.first)
-	if len(r.t.Events) == 0 {
-		ev := hub.Event{
-			ID: r.t.Name + "-0000", Kind: "customer.created", Connection: "test", OccurredAt: r.first, ReceivedAt: r.first,
-			Properties: map[string]any{},
-		}
-		r.t.Events = append(r.t.Events, TestEvent{Event: ev, Known: r.first, Line: n.Line})
-	}
-	first := &r.t.Events[0]
-	for i := range r.t.Events {
-		if r.t.Events[i].Known.Before(first.Known) {
-			first = &r.t.Events[i]
-		}
-	}
-	for _, trait := range list {
-		if !slices.ContainsFunc(first.Traits, func(t hub.Trait) bool { return t.Name == trait.Name }) {
-			trait.At = first.OccurredAt
-			first.Traits = append(first.Traits, trait)
-		}
-	}
-}
-
-// traitList reads {plan: pro, tags: [vip]}. What the configuration declares as a field has its type.
-func (r *testReader) traitList(n *yaml.Node, path string, at time.Time) []hub.Trait {
-	var out []hub.Trait
-	r.pairs(n, path, func(k, v *yaml.Node) {
-		t := hub.Trait{Name: k.Value, At: at}
-		if declared, ok := r.env.Fields[k.Value]; ok {
-			if t.Value, ok = r.property(v, path+"."+k.Value, declared); !ok {
-				return
-			}
-		} else if v.Kind == yaml.SequenceNode {
-			t.Value = r.texts(v, path+"."+k.Value)
-		} else if x, ok := scalar(v); ok {
-			if i, isInt := x.(int); isInt {
-				x = float64(i)
-			}
-			t.Value = x
-		} else if v.Kind != yaml.ScalarNode {
-			r.fail(v, path+"."+k.Value, "", "a trait is a text, a number, true or false, or a list of texts")
-		}
-		out = append(out, t)
-	})
-	return out
-}
-
-// otherStages reads {clc: lost} or {clc: [{stage: new}, {at: +30d, stage: lost}]}.
-func (r *testReader) otherStages(n *yaml.Node) {
-	r.pairs(n, r.path+".stages", func(k, v *yaml.Node) {
-		path := r.path + ".stages." + k.Value
-		if known, ok := r.m.env.Models[k.Value]; !ok {
-			r.fail(k, path, r.meant(k.Value, slices.Sorted(maps.Keys(r.m.env.Models))), "unknown model %s", k.Value)
-			return
-		} else if v.Kind == yaml.ScalarNode {
-			stage := r.text(v, path)
-			r.stageOf(v, path, k.Value, stage, known.Stages)
-			r.t.Stages = append(r.t.Stages, TestStage{Model: k.Value, Stage: stage})
-			return
-		}
-		r.at = r.first
-		for i, item := range r.items(v, path) {
-			where := fmt.Sprintf("%s[%d]", path, i)
-			f := r.fields(item, where, "at", "stage")
-			st := TestStage{Model: k.Value, Stage: r.text(f["stage"], where+".stage")}
-			switch {
-			case f["stage"] == nil:
-				r.fail(item, where, "", "stage is missing")
-			case f["at"] == nil && i > 0:
-				r.fail(item, where, "", "at is missing: only the first stage holds from the beginning")
-			}
-			if f["stage"] != nil {
-				r.stageOf(f["stage"], where+".stage", k.Value, st.Stage, r.m.env.Models[k.Value].Stages)
-			}
-			if f["at"] != nil {
-				if at, ok := r.when(f["at"], where+".at"); ok {
-					st.At = at
-					r.end = later(r.end, at)
-				}
-			}
-			r.t.Stages = append(r.t.Stages, st)
-		}
-	})
-}
-
-// stageOf checks a stage of another model; nil stages mean that it is not at hand.
-func (r *testReader) stageOf(n *yaml.Node, path, model, stage string, stages []string) {
-	if stages != nil && !slices.Contains(stages, stage) {
-		r.fail(n, path, r.meant(stage, stages), "model %s has no stage %s", model, stage)
-	}
 }
 
 // pins reads [{at, stage, until, by, why}, {at, release: true}].

@@ -31,6 +31,7 @@ const (
 	CauseSilence = "silence"
 	CauseOther   = "another model"
 	CausePin     = "a person"
+	CauseScores  = "scores"
 )
 
 // Taken is a move that a test came upon, and the sentence for it.
@@ -71,6 +72,7 @@ type runner struct {
 	brief  bool // moves without sentences
 	p      fact.Profile
 	facts  *fact.Facts
+	known  fact.Known
 	stages map[string]string
 	st     State
 	pinned bool
@@ -122,7 +124,9 @@ func (t *Test) run(m *Model, watch func(Moment), brief bool) (TestResult, []Take
 	r.st = m.Initial(t.Start.Add(-hub.Resolution))
 	r.before = r.st
 	initial := r.st.Stage
-	for _, point := range r.points() {
+	points := r.points()
+	r.know()
+	for _, point := range points {
 		r.advance(point.at.Add(-hub.Resolution))
 		if point.expect == nil {
 			point.do()
@@ -167,7 +171,7 @@ type testPoint struct {
 	expect *Expectation
 }
 
-// points returns what happens, in order; of one instant first the stages of other models, then pins, events and last what
+// points returns what happens, in order; of one instant first the stages of other models, then scores, pins, events and last what
 // is expected.
 func (r *runner) points() []testPoint {
 	var out []testPoint
@@ -182,6 +186,19 @@ func (r *runner) points() []testPoint {
 			r.decide(o.At, CauseOther)
 		}})
 	}
+	r.known.Identifiers = r.t.Identifiers
+	for i := range r.t.Scores {
+		sc := &r.t.Scores[i]
+		if sc.At.IsZero() {
+			r.known.Scores = &sc.Scores
+			continue
+		}
+		out = append(out, testPoint{at: sc.At, do: func() {
+			r.known.Scores = &sc.Scores
+			r.know()
+			r.decide(sc.At, CauseScores)
+		}})
+	}
 	for _, p := range r.t.Pins {
 		out = append(out, testPoint{at: p.At, do: func() { r.pin(p) }})
 	}
@@ -189,7 +206,7 @@ func (r *runner) points() []testPoint {
 		ev := &r.t.Events[i]
 		out = append(out, testPoint{at: ev.Known, do: func() {
 			r.p.Put(&ev.Event)
-			r.facts = fact.Union(&r.p)
+			r.know()
 			r.decide(ev.Known, ev.Kind)
 		}})
 	}
@@ -206,6 +223,12 @@ func (r *runner) points() []testPoint {
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(last(a), last(b)))
 	})
 	return out
+}
+
+// know makes the facts anew: those that who watches has kept stay as they are.
+func (r *runner) know() {
+	r.facts = fact.Union(&r.p)
+	r.facts.Know(r.known)
 }
 
 // advance lets silence do what it does through until.

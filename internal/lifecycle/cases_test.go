@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -232,6 +233,13 @@ func TestMistakesInTests(t *testing.T) {
 		`{name: n, pins: [{at: +1d}], walk: [start]}`:                                                                              "18:22: tests[0].pins[0]: stage is missing",
 		`{name: n, pins: [{at: +1d, stage: vpi}], walk: [start]}`:                                                                  "18:39: tests[0].pins[0].stage: unknown stage vpi (did you mean vip?)",
 		`{name: n, pins: [{at: +1d, stage: vip, release: true}], walk: [start]}`:                                                   "18:53: tests[0].pins[0]: a release has neither stage nor until",
+		`{name: n, scores: {active: 1.5}, walk: [start]}`:                                                                          "18:32: tests[0].scores.active: active is 0 to 1, not 1.5",
+		`{name: n, scores: {actve: 0.5}, walk: [start]}`:                                                                           "18:24: tests[0].scores: unknown key actve (did you mean active?)",
+		`{name: n, scores: {recency: 2.5}, walk: [start]}`:                                                                         "18:33: tests[0].scores.recency: recency is a whole number",
+		`{name: n, scores: {value: 12}, walk: [start]}`:                                                                            "18:31: tests[0].scores.value: \"12\" is not an amount of money (write 40 EUR)",
+		`{name: n, scores: {at: +1d, active: 1}, walk: [start]}`:                                                                   "18:23: tests[0].scores: scores by time stand in a list (write a list: [{active: 0.8}, {at: +30d, active: 0.2}])",
+		`{name: n, scores: [{active: 1}, {active: 0}], walk: [start]}`:                                                             "18:37: tests[0].scores[1]: at is missing: only the first scores hold from the beginning",
+		`{name: n, identifiers: [a], walk: [start]}`:                                                                               "18:28: tests[0].identifiers: this must be a map",
 		`{name: n, walk: [start, start]}`:                                                                                          "18:29: tests[0].walk[1]: start is there twice in a row: a walk names a stage once for each time it is entered",
 		`{name: n, walk: []}`:                                                                                                      "18:21: tests[0].walk: a walk has at least the stage it starts in",
 		`{name: n, transitions: [{from: new}]}`:                                                                                    "18:29: tests[0].transitions[0]: to is missing",
@@ -265,6 +273,8 @@ func TestMistakesInTests(t *testing.T) {
 func TestEventsOfTests(t *testing.T) {
 	m, err := Compile("ladder.yaml", []byte(ladder+`
   - name: n
+    scores: [{active: 0.75, value: 120 EUR, recency: 5}, {at: +2d, expected_orders: 3}]
+    identifiers: {email: ada@example.com, phone: ["1", "2"]}
     events:
       - {at: 2026-01-01, kind: deal.created, id: "7", closes_at: +30d, traits: {plan: tin, age: 40}}
       - {at: +1d, kind: page.viewed, times: 2, every: 1h, late: 30m}
@@ -282,6 +292,25 @@ func TestEventsOfTests(t *testing.T) {
 		t.Error(d)
 	}
 	if d := cmp.Diff([]time.Time{day(0), day(1).Add(30 * time.Minute), day(1).Add(90 * time.Minute), day(2).Add(time.Hour)}, known); d != "" {
+		t.Error(d)
+	}
+	number := func(v float64) *float64 { return &v }
+	five := 5
+	money := hub.Money{}
+	if money, err = hub.ParseMoney("120", "EUR"); err != nil {
+		t.Fatal(err)
+	}
+	wantScores := []TestScores{
+		{Scores: fact.Scores{At: day(0), Active: number(0.75), Value: &money, Recency: &five}},
+		{At: day(2), Scores: fact.Scores{At: day(2), ExpectedOrders: number(3)}},
+	}
+	if d := cmp.Diff(wantScores, m.Tests[0].Scores); d != "" {
+		t.Error(d)
+	}
+	wantIdentifiers := []hub.Identifier{
+		{Kind: "email", Value: "ada@example.com", Connection: "test"}, {Kind: "phone", Value: "1", Connection: "test"}, {Kind: "phone", Value: "2", Connection: "test"},
+	}
+	if d := cmp.Diff(wantIdentifiers, m.Tests[0].Identifiers); d != "" {
 		t.Error(d)
 	}
 	first := m.Tests[0].Events[0]

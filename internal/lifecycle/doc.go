@@ -35,6 +35,8 @@
 //	traits: {plan: pro, tags: [vip]}          known of the customer from her first event on
 //	stages: {m4: decline}                     where she is in another model, throughout
 //	stages: {m4: [{stage: acquisition}, {at: +30d, stage: decline}]}
+//	scores: {active: 0.8, value: 120 EUR}     throughout; or a list by time, as for stages
+//	identifiers: {email: ada@example.com}     what identifies her
 //	pins: [{at: +5d, stage: loyal, until: +30d, by: lena, why: promised}, {at: +9d, release: true}]
 //	events: [{at, kind, connection, traits, …}]   … are the properties of the kind
 //	        times: 5, every: 7d               five of them, a week apart

@@ -49,6 +49,7 @@ const (
 	FormEvent     = "event"
 	FormExpect    = "expect"
 	FormPin       = "pin"
+	FormScores    = "scores"
 	FormNext      = "next"
 	FormMove      = "transition"
 	FormReactions = "reactions"
@@ -103,6 +104,8 @@ var forms = map[string][]Key{
 		{Name: "params", Takes: TakesNames, Of: formParam, Doc: "The model's parameters in this test."},
 		{Name: "traits", Takes: TakesAny, Doc: "What is known of the customer from her first event on: {plan: pro}."},
 		{Name: "stages", Takes: TakesNames, Of: "", Doc: "The stage in other models, throughout: {clc: lost}, or by time: {clc: [{stage: new}, {at: +30d, stage: lost}]}."},
+		{Name: "scores", Takes: TakesAny, Of: FormScores, Doc: "What is calculated of the customer, throughout: {active: 0.8, value: 120 EUR}, or by time, as a list with at."},
+		{Name: "identifiers", Takes: TakesNames, Of: "", Doc: "What identifies the customer: {email: ada@example.com}."},
 		{Name: "pins", Takes: TakesList, Of: FormPin, Doc: "What a person decides."},
 		{Name: "events", Takes: TakesList, Of: FormEvent, Doc: "What happens to the customer."},
 		{Name: "expect", Takes: TakesList, Of: FormExpect, Doc: "Where the customer must stand, and when. A test has this, transitions or walk."},
@@ -116,6 +119,15 @@ var forms = map[string][]Key{
 		{Name: "by", Takes: TakesText, Doc: "Who decides."},
 		{Name: "why", Takes: TakesText, Doc: "The reason given."},
 		{Name: "release", Takes: TakesFlag, Doc: "The rules decide again."},
+	},
+	FormScores: {
+		{Name: "at", Takes: TakesMoment, Doc: "From when on, in a list; the first may hold from the beginning."},
+		{Name: "active", Takes: TakesAny, Doc: "The probability that the customer still buys, 0 to 1."},
+		{Name: "expected_orders", Takes: TakesAny, Doc: "How many orders are expected."},
+		{Name: "value", Takes: TakesAny, Doc: "What they are expected to be worth: 120 EUR."},
+		{Name: "recency", Takes: TakesCount, Doc: "The fifth of all customers she is in, 1 to 5."},
+		{Name: "frequency", Takes: TakesCount, Doc: "The fifth of all customers she is in, 1 to 5."},
+		{Name: "monetary", Takes: TakesCount, Doc: "The fifth of all customers she is in, 1 to 5."},
 	},
 	FormEvent: {
 		{Name: "at", Takes: TakesMoment, Needed: true, Doc: "When it happens: 2026-01-01T10:00:00Z, or +3d after the event before."},
