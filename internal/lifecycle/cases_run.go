@@ -19,6 +19,7 @@ const maxWakes = 10_000
 
 // Moment is one decision of a test, for those who watch it.
 type Moment struct {
+	Model         *Model // with the parameters of the test
 	At            time.Time
 	Before, After State
 	Facts         *fact.Facts
@@ -277,7 +278,7 @@ func (r *runner) pin(p TestPin) {
 
 func (r *runner) moved(before State, at time.Time, cause string) {
 	if r.watch != nil {
-		r.watch(Moment{At: at, Before: before, After: r.st, Facts: r.facts, Stages: r.stages, Cause: cause})
+		r.watch(Moment{Model: r.m, At: at, Before: before, After: r.st, Facts: r.facts, Stages: r.stages, Cause: cause})
 	}
 	if r.st.Stage == before.Stage {
 		return
