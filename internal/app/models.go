@@ -17,6 +17,7 @@ import (
 
 	"github.com/stagewire/stagewire/internal/config"
 	"github.com/stagewire/stagewire/internal/connector"
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/pipeline"
@@ -31,6 +32,9 @@ type definition struct {
 	Write     []definedWrite `json:"write"`
 	Kinds     []hub.Kind     `json:"kinds"`
 	Fields    []config.Field `json:"fields"`
+	// Zone and Calendars are what conditions go by where a model says nothing of its own.
+	Zone      string                  `json:"zone,omitempty"`
+	Calendars map[string]hub.Calendar `json:"calendars,omitempty"`
 }
 
 type definedModel struct {
@@ -66,7 +70,7 @@ type compiled struct {
 
 // define reads what the configuration names: shipped models, files and folders.
 func define(cfg *config.Config) (definition, error) {
-	def := definition{Kinds: cfg.Kinds, Fields: cfg.Fields}
+	def := definition{Kinds: cfg.Kinds, Fields: cfg.Fields, Zone: cfg.Zone, Calendars: cfg.Calendars}
 	for _, w := range cfg.Write {
 		def.Write = append(def.Write, definedWrite{
 			Connection: w.Connection, Model: w.Model, Field: w.Field, Tag: w.Tag, Mode: w.Mode, Values: w.Values, Missing: w.Missing, PinByHand: w.PinByHand.String(),
@@ -184,7 +188,7 @@ func (d definition) compile(can map[string]func(action string) bool) ([]*lifecyc
 	}
 	for _, m := range d.Models {
 		model, err := lifecycle.Compile(m.File, []byte(m.Text), lifecycle.Env{
-			Kinds: kinds, Params: m.Params, Models: names, Stages: stages, Fields: d.fields(),
+			Kinds: kinds, Params: m.Params, Models: names, Stages: stages, Fields: d.fields(), Clock: d.clock(),
 		})
 		if err != nil {
 			problems = append(problems, err)
@@ -200,7 +204,7 @@ func (d definition) compile(can map[string]func(action string) bool) ([]*lifecyc
 	var reactions []*lifecycle.Reaction
 	if len(problems) == 0 {
 		for _, file := range d.Reactions {
-			list, err := lifecycle.CompileReactions(file.File, []byte(file.Text), lifecycle.ReactionEnv{Kinds: kinds, Models: byName, Connections: can, Fields: d.fields()})
+			list, err := lifecycle.CompileReactions(file.File, []byte(file.Text), lifecycle.ReactionEnv{Kinds: kinds, Models: byName, Connections: can, Fields: d.fields(), Clock: d.clock()})
 			if err != nil {
 				problems = append(problems, err)
 			}
@@ -208,6 +212,10 @@ func (d definition) compile(can map[string]func(action string) bool) ([]*lifecyc
 		}
 	}
 	return models, reactions, errors.Join(problems...)
+}
+
+func (d definition) clock() expression.Clock {
+	return expression.Clock{Zone: d.Zone, Calendars: d.Calendars}
 }
 
 func (d definition) fields() map[string]hub.PropertyType {

@@ -26,6 +26,8 @@ type Config struct {
 	Write         []Write
 	Kinds         []hub.Kind
 	Fields        []Field
+	Zone          string                  // of clocks in rules: an IANA name, or "customer"; "" for UTC
+	Calendars     map[string]hub.Calendar // by name
 
 	Retention     Retention
 	MinFreeDisk   Size

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
 	"gopkg.in/yaml.v3"
@@ -48,6 +49,8 @@ func form(c *Config) value {
 		field{key: "write", doc: "How a model's stage looks in a system, by connection.", value: writes(c)},
 		field{key: "kinds", doc: "Event kinds of your own: property names and types, by kind.", value: kinds(c)},
 		field{key: "fields", doc: "Typed fields of customers of your own.", value: fields(c)},
+		field{key: "zone", doc: "Time zone of weekday(), hour() and business_hours() in rules: Europe/Berlin, or customer for each customer's own (the trait timezone); UTC without it.", value: text(&c.Zone, zoneName)},
+		field{key: "calendars", doc: "When business goes on, by name. business_hours(8) counts by the one called office, business_hours(8, \"late\") by another.", value: calendars(c)},
 		field{key: "retention", doc: "How long what is processed stays.", value: object(
 			field{key: "webhooks", doc: "Webhooks, byte for byte.", value: duration(&c.Retention.Webhooks, day)},
 			field{key: "events", doc: "Events in the log (SQL keeps them longer).", value: duration(&c.Retention.Events, day)},
@@ -259,6 +262,68 @@ func fields(c *Config) value {
 			f.Connection, f.Trait = m[1], m[2]
 		}
 		c.Fields = append(c.Fields, f)
+	})
+}
+
+func zoneName(s string) (string, string) {
+	if s == hub.CustomerZone {
+		return "", ""
+	}
+	if _, err := hub.LoadZone(s); err != nil {
+		return plain(err), "or the word customer, for the customer's own"
+	}
+	return "", ""
+}
+
+func calendars(c *Config) value {
+	one := func(to *hub.Calendar, days *[]string) value {
+		return object(
+			field{key: "zone", doc: "The zone of its clocks, or customer; that of the rule where it is left out.", value: text(&to.Zone, zoneName)},
+			field{key: "days", doc: "The days that are open: mon-fri, or a list.", value: oneOrMany(days, func(d *string) value {
+				return text(d, func(s string) (string, string) {
+					if _, err := hub.ParseDays(s); err != nil {
+						return plain(err), "such as mon-fri, or [mon, thu]"
+					}
+					return "", ""
+				})
+			})},
+			field{key: "hours", doc: "The hours that are open: 09:00-17:30, or a list.", value: oneOrMany(&to.Hours, func(h *hub.Hours) value {
+				return parsed(map[string]any{"type": "string"}, func(s string) (string, string) {
+					var err error
+					if *h, err = hub.ParseHours(s); err != nil {
+						return plain(err), ""
+					}
+					return "", ""
+				})
+			})},
+			field{key: "holidays", doc: "Days that are closed all the same: [2026-12-25].", value: each(&to.Holidays, func(h *string) value {
+				return text(h, func(s string) (string, string) {
+					if _, err := time.Parse(time.DateOnly, s); err != nil {
+						return fmt.Sprintf("%q is no date", shorten(s)), "such as 2026-12-25"
+					}
+					return "", ""
+				})
+			})},
+		)
+	}
+	return entries(one(&hub.Calendar{}, new([]string)).schema, func(d *decoder, path, key string, k, v *yaml.Node) {
+		calendar, days, before := hub.OfficeHours(""), []string(nil), len(d.problems)
+		if !nameForm.MatchString(key) {
+			d.fail(path, k, "a calendar is small letters, digits, - and _", "")
+		}
+		one(&calendar, &days).decode(d, path, v)
+		if len(days) > 0 {
+			calendar.Days, _ = hub.ParseDays(strings.Join(days, ","))
+		}
+		if len(d.problems) == before {
+			if err := calendar.Check(); err != nil {
+				d.fail(path, v, plain(err), "")
+			}
+		}
+		if c.Calendars == nil {
+			c.Calendars = map[string]hub.Calendar{}
+		}
+		c.Calendars[key] = calendar
 	})
 }
 

@@ -62,14 +62,14 @@ type Env struct {
 // Clock is the zone and the calendars of the configuration or of a model.
 type Clock struct {
 	// Zone is an IANA name such as Europe/Berlin, or "customer" for the customer's own. "" is UTC.
-	Zone string
+	Zone string `json:"zone,omitempty"`
 	// Default is the zone of customers whose own is not known, where Zone is "customer". "" is UTC.
-	Default string
+	Default string `json:"default,omitempty"`
 	// Calendars are those of the configuration, by name.
-	Calendars map[string]hub.Calendar
+	Calendars map[string]hub.Calendar `json:"calendars,omitempty"`
 	// Calendar names the one that business_hours(n) counts by. "" is the one called office; where there is none, Monday to
 	// Friday from 9 to 17 in Zone.
-	Calendar string
+	Calendar string `json:"calendar,omitempty"`
 }
 
 // Needs is what an expression reads beside the customer's own events: whoever evaluates it must give that to the facts

@@ -56,6 +56,7 @@ const (
 	FormReaction  = "reaction"
 	FormStep      = "step"
 	FormDue       = "due"
+	FormCalendar  = "calendar"
 )
 
 // formParam and formCondition are the forms of single values under params: and define:.
@@ -69,11 +70,19 @@ var forms = map[string][]Key{
 		{Name: "model", Takes: TakesText, Needed: true, Doc: "The model's name: small letters, digits, _ and -."},
 		{Name: "of", Takes: TakesText, Values: []string{"customer", "company", "deal"}, Doc: "Whose stage it is; customer where it is left out."},
 		{Name: "labels", Takes: TakesLabels, Doc: "What people call the model, by language: {en: Customer life cycle}."},
+		{Name: "zone", Takes: TakesText, Doc: "The time zone of weekday(), hour() and business_hours(): Europe/Berlin, or customer for each customer's own; the configuration's where it is left out."},
+		{Name: "calendar", Takes: TakesAny, Doc: "What business_hours() counts by: the name of a calendar of the configuration, or one written out: {days: mon-fri, hours: 09:00-17:00}."},
 		{Name: "params", Takes: TakesNames, Of: formParam, Doc: "Values that are overridden where the model is used: numbers, texts, durations such as 180d, amounts such as 40 EUR. Conditions name them params.<name>."},
 		{Name: "stages", Takes: TakesList, Of: FormStage, Needed: true, Doc: "The stages in the order of the journey."},
 		{Name: "define", Takes: TakesNames, Of: formCondition, Doc: "Named conditions, usable in decide and in reactions."},
 		{Name: "decide", Takes: TakesList, Of: FormRule, Needed: true, Doc: "The rules: tried from the top, the first that holds wins. The last line is otherwise."},
 		{Name: "tests", Takes: TakesList, Of: FormTest, Doc: "Customers made up for the purpose, and where they must stand."},
+	},
+	FormCalendar: {
+		{Name: "zone", Takes: TakesText, Doc: "The zone of its clocks; the model's where it is left out."},
+		{Name: "days", Takes: TakesTexts, Doc: "The days that are open: mon-fri, or a list."},
+		{Name: "hours", Takes: TakesTexts, Doc: "The hours that are open: 09:00-17:00, or a list."},
+		{Name: "holidays", Takes: TakesTexts, Doc: "Days that are closed all the same: [2026-12-25]."},
 	},
 	FormStage: {
 		{Name: "name", Takes: TakesText, Needed: true, Doc: "The stage's name: small letters, digits, _ and -."},

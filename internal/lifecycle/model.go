@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"gopkg.in/yaml.v3"
 
 	"github.com/stagewire/stagewire/internal/expression"
@@ -197,6 +198,7 @@ func compileModel(file string, text []byte, env Env, tests bool) (*Model, error)
 	}
 	m.header(s, top)
 	m.readStages(s, top["stages"])
+	env.Clock = s.clock(env.Clock, top["zone"], top["calendar"])
 	m.environment(s, top["params"], env)
 	m.readDefines(s, top["define"])
 	m.readRules(s, top["decide"])
@@ -575,6 +577,9 @@ func (m *Model) finish(text []byte, env Env) {
 	}
 	for _, name := range m.uses {
 		fmt.Fprintf(h, "model %q %q\n", name, env.Stages[name])
+	}
+	if clock, err := json.Marshal(env.Clock, json.Deterministic(true)); err == nil && string(clock) != "{}" {
+		fmt.Fprintf(h, "clock %s\n", clock)
 	}
 	m.Hash = hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -255,7 +255,7 @@ func TestUnreadableFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                      "m.yaml: the file is empty",
 		"a: [":                                  "m.yaml:1:1: did not find expected node content",
-		"- 1":                                   "m.yaml:1:1: this must be a map of model, of, labels, params, stages, define, decide, tests",
+		"- 1":                                   "m.yaml:1:1: this must be a map of model, of, labels, zone, calendar, params, stages, define, decide, tests",
 		"model: \xff":                           "m.yaml: the file is not valid UTF-8",
 		"model: m\nof: &x customer\nlabels: *x": "m.yaml:3:9: aliases and deep nesting are not read",
 		"decide:\n  - {stage: a, when: count(\"a\", days(9)) > \"x\": b}": "m.yaml:2:5: decide[0]: YAML cuts the condition at its first comma (write when: on a line of its own, not inside { })",

@@ -21,6 +21,8 @@ type ReactionEnv struct {
 	// Connections tells, by name, which actions a connection's vendor can do; nil: not checked.
 	Connections map[string]func(action string) bool
 	Fields      map[string]hub.PropertyType
+	// Clock has the zone and the calendars of the configuration.
+	Clock expression.Clock
 }
 
 // Reaction is what is done when a stage is entered. It is immutable and safe for concurrent use.
@@ -91,7 +93,7 @@ func CompileReactions(file string, text []byte, env ReactionEnv) ([]*Reaction, e
 		return nil, join(s.problems)
 	}
 	c := &reactionCompiler{source: s, env: env, expr: &expression.Env{
-		Kinds: env.Kinds, Models: map[string]expression.Model{}, Fields: env.Fields, Vars: reactionVars,
+		Kinds: env.Kinds, Models: map[string]expression.Model{}, Fields: env.Fields, Vars: reactionVars, Clock: env.Clock,
 	}}
 	for name, m := range env.Models {
 		c.expr.Models[name] = expression.Model{Stages: m.StageNames(), Defines: m.defines}
