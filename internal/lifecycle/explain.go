@@ -23,6 +23,7 @@ type Explanation struct {
 	Path    []string          `json:"path_dependent,omitempty"` // by what
 	Rules   []RuleExplanation `json:"rules"`
 	Next    NextExplanation   `json:"next"`
+	Nearest []Nearest         `json:"nearest"`
 }
 
 // RuleExplanation is one line of decide. Reached is false below the rule that won and for rules that the present
@@ -49,7 +50,7 @@ type ClauseExplanation struct {
 	Result  *bool               `json:"result"`
 	Error   *string             `json:"error,omitempty"`
 	Facts   []FactExplanation   `json:"facts"`
-	FlipsAt *time.Time          `json:"flips_at"`
+	FlipsAt *time.Time          `json:"flips_at"` // when it will flip though nothing happens; null for never
 	Clauses []ClauseExplanation `json:"clauses"`
 }
 
@@ -105,6 +106,7 @@ func (m *Model) Explain(f *fact.Facts, stages map[string]string, st State, at ti
 		}
 		now = next
 	}
+	e.Nearest = m.nearest(f, stages, st, at)
 	return e
 }
 
@@ -114,19 +116,38 @@ type explainer struct {
 	in expression.Input
 }
 
+// run evaluates a condition and tells when silence alone will flip it.
 func (x explainer) run(p *expression.Program) (result *bool, failed *string, flips *time.Time) {
-	s := expression.Begin(x.in)
-	defer s.End()
-	b, err := s.Bool(p)
-	if next := s.Next(); !next.IsZero() {
-		flips = &next
+	ask := func(at time.Time) (bool, time.Time, error) {
+		in := x.in
+		in.At = at
+		s := expression.Begin(in)
+		defer s.End()
+		b, err := s.Bool(p)
+		return b, s.Next(), err
+	}
+	now, next, err := ask(x.in.At)
+	for range maxFlips {
+		if next.IsZero() {
+			break
+		}
+		at := next
+		var then bool
+		var thenErr error
+		if then, next, thenErr = ask(at); then != now || (thenErr == nil) != (err == nil) {
+			flips = &at
+			break
+		}
 	}
 	if err != nil {
 		text := err.Error()
 		return nil, &text, flips
 	}
-	return &b, nil, flips
+	return &now, nil, flips
 }
+
+// maxFlips bounds the instants that are looked at for one at which a clause flips: most flip at the first.
+const maxFlips = 100
 
 func (x explainer) clauses(p *expression.Program) []ClauseExplanation {
 	out := []ClauseExplanation{}
