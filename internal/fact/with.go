@@ -9,6 +9,9 @@ import (
 // With returns the facts as they would be with more events; f stays as it is. An event of an id that is there already counts
 // beside it only at another instant.
 func (f *Facts) With(events ...hub.Event) *Facts {
+	if f.of != nil {
+		return f.of.full.With(events...).Deal(f.of.deal.connection, f.of.deal.id)
+	}
 	entries := make([]*Entry, len(f.entries), len(f.entries)+len(events))
 	copy(entries, f.entries)
 	sorted := true
@@ -21,7 +24,9 @@ func (f *Facts) With(events ...hub.Event) *Facts {
 		slices.SortStableFunc(entries, compare)
 		entries = slices.CompactFunc(entries, func(a, b *Entry) bool { return a.at == b.at && a.ID == b.ID })
 	}
-	return index(entries)
+	out := index(entries)
+	out.known = f.known
+	return out
 }
 
 // Entries returns the events an object's state was derived from, oldest first. Do not change the slice.

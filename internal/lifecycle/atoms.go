@@ -149,7 +149,9 @@ func (s *search) happenings(l *expression.Looked, looks *expression.Looks) []ato
 				if connection != "" {
 					ev.Connection = connection
 				}
-				if kind.Object != "" {
+				if deal := s.f.Subject(); deal != nil && kind.Object == deal.Kind {
+					ev.Properties["id"], ev.Connection = deal.ID, deal.Connection
+				} else if kind.Object != "" {
 					ev.Properties["id"] = fmt.Sprintf("new-%d", j+1)
 				}
 				p.events = append(p.events, ev)
@@ -538,16 +540,16 @@ func (s *search) trait(name string, looks *expression.Looks) []atom {
 				list = append(list, value)
 			}
 		}
-		if text, ok := v.Value.(string); ok {
-			list = append(list, []string{text})
+		switch x := v.Value.(type) {
+		case string:
+			list = append(list, []string{x})
+		case float64:
+			list = append(list, x+1, x-1)
 		}
 	}
 	list = append(list, "some", 1.0, true, nil)
 	var out []atom
 	for i, value := range list {
-		if m, ok := value.(hub.Money); ok {
-			value = m
-		}
 		words := name + " becomes " + expression.Format(value)
 		switch {
 		case value == nil:

@@ -523,21 +523,3 @@ func (r *runner) clause(text string, at time.Time) []ClauseExplanation {
 	}
 	return found
 }
-
-// Asked tells what each line of decide says in state st at instant at, as [Model.Explain] does, without looking ahead.
-func (m *Model) Asked(f *fact.Facts, stages map[string]string, st State, at time.Time) []RuleExplanation {
-	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since}}
-	won := false
-	out := make([]RuleExplanation, 0, len(m.rules)+1)
-	for i := range m.rules {
-		r := &m.rules[i]
-		open := r.open(st.Stage, m.stage[st.Stage])
-		line := RuleExplanation{Stage: r.stage, When: strings.TrimSpace(r.when.Text), Line: r.line, Reached: open && !won}
-		line.Result, line.Error, _ = x.run(r.when)
-		line.Clauses = x.clauses(r.when)
-		won = won || open && line.Result != nil && *line.Result
-		out = append(out, line)
-	}
-	yes := true
-	return append(out, RuleExplanation{Stage: m.otherwise, When: "otherwise", Line: m.line, Reached: !won, Result: &yes, Clauses: []ClauseExplanation{}})
-}

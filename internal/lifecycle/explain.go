@@ -10,6 +10,7 @@ import (
 
 	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/fact"
+	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // Explanation says why a subject is in its stage and what would move it (the shape of API.md). Version is the
@@ -18,12 +19,23 @@ type Explanation struct {
 	Model   string            `json:"model"`
 	Version int               `json:"version"`
 	Stage   string            `json:"stage"`
+	Label   string            `json:"label"` // of the stage, for people; its name where it has none
 	Since   time.Time         `json:"since"`
+	By      string            `json:"by,omitempty"`
 	At      time.Time         `json:"at"`
+	Why     string            `json:"why"`                      // in one sentence
 	Path    []string          `json:"path_dependent,omitempty"` // by what
 	Rules   []RuleExplanation `json:"rules"`
 	Next    NextExplanation   `json:"next"`
 	Nearest []Nearest         `json:"nearest"`
+	// Held is set while the stage's dwell keeps the subject from going where the rules lead.
+	Held *HeldExplanation `json:"held,omitempty"`
+}
+
+// HeldExplanation says where the rules lead once the dwell has passed.
+type HeldExplanation struct {
+	To    string    `json:"to"`
+	Until time.Time `json:"until"`
 }
 
 // RuleExplanation is one line of decide. Reached is false below the rule that won and for rules that the present
@@ -35,7 +47,17 @@ type RuleExplanation struct {
 	Reached bool                `json:"reached"`
 	Result  *bool               `json:"result"`
 	Error   *string             `json:"error"`
+	Won     bool                `json:"won"`              // this line decides
+	Closed  string              `json:"closed,omitempty"` // why the line is not asked in this stage, though none above it holds
+	Waits   *WaitExplanation    `json:"waits,omitempty"`
 	Clauses []ClauseExplanation `json:"clauses"`
+}
+
+// WaitExplanation says that a condition holds, and until when after or cooldown keeps its rule from winning.
+type WaitExplanation struct {
+	Option string    `json:"option"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
 }
 
 // ClauseExplanation is one part of a condition: what stands between and, or, not. Value is what the left side of a
@@ -70,31 +92,49 @@ type NextExplanation struct {
 // newestEvents is how many event ids a clause shows per kind.
 const newestEvents = 5
 
-// Explain tells, for the state st and the facts as they are, what every rule says at instant at.
+// Explain tells, for the state st and the facts as they are, what every rule says at instant at, and what would change it.
 func (m *Model) Explain(f *fact.Facts, stages map[string]string, st State, at time.Time) Explanation {
-	at = at.UTC()
-	e := Explanation{Model: m.Name, Stage: st.Stage, Since: st.Since, At: at, Path: m.reasons, Rules: []RuleExplanation{}}
-	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since}}
-	won := false
-	waiting := map[int]bool{} // rules that hold but wait for their after or cooldown
-	for _, w := range m.Waiting(f, stages, st, at) {
-		waiting[w.Rule] = true
+	e := m.explain(f, stages, st, at)
+	if st.By != hub.ByPin { // while a person's decision holds nothing else moves the subject
+		e.Nearest = m.nearest(f, stages, st, e.At)
 	}
-	for i := range m.rules {
-		r := &m.rules[i]
-		open := r.open(st.Stage, m.stage[st.Stage])
-		line := RuleExplanation{Stage: r.stage, When: strings.TrimSpace(r.when.Text), Line: r.line, Reached: open && !won}
-		line.Result, line.Error, _ = x.run(r.when)
-		line.Clauses = x.clauses(r.when)
-		won = won || open && !waiting[i] && line.Result != nil && *line.Result
-		e.Rules = append(e.Rules, line)
+	return e
+}
+
+// ExplainMove tells how the decision looked that led from the state st to another stage: what Explain does, without looking for
+// what else would have changed it.
+func (m *Model) ExplainMove(f *fact.Facts, stages map[string]string, st State, at time.Time) Explanation {
+	return m.explain(f, stages, st, at)
+}
+
+func (m *Model) explain(f *fact.Facts, stages map[string]string, st State, at time.Time) Explanation {
+	at = at.UTC().Truncate(hub.Resolution)
+	e := Explanation{
+		Model: m.Name, Stage: st.Stage, Label: st.Stage, Since: st.Since, By: st.By, At: at, Path: m.reasons,
+		Rules: m.Asked(f, stages, st, at), Nearest: []Nearest{},
 	}
-	yes := true
-	e.Rules = append(e.Rules, RuleExplanation{
-		Stage: m.otherwise, When: "otherwise", Line: m.line, Reached: !won, Result: &yes, Clauses: []ClauseExplanation{},
-	})
+	if stage := m.stage[st.Stage]; stage != nil {
+		e.Label = stage.Label("en")
+	}
+	if st.By == hub.ByPin {
+		e.Why = fmt.Sprintf("%s: set by a person.", m.called(st.Stage))
+		if until := st.WakesAt; until.After(at) {
+			next, _ := m.Decide(f, stages, st, until)
+			e.Next = NextExplanation{At: &until, To: &next.Stage}
+			e.Why = fmt.Sprintf("%s: set by a person until %s.", m.called(st.Stage), until.UTC().Format(time.DateOnly))
+		}
+		return e
+	}
+	won := slices.IndexFunc(e.Rules, func(r RuleExplanation) bool { return r.Won })
+	e.Why = m.Why(f, stages, st, won, at)
 	now, _ := m.Decide(f, stages, st, at)
-	for range 100 {
+	if present := m.stage[st.Stage]; present != nil && present.Dwell > 0 && now.Stage == st.Stage {
+		if free, to := st.Since.Add(present.Dwell), e.Rules[won].Stage; to != "" && to != st.Stage && at.Before(free) {
+			e.Held = &HeldExplanation{To: to, Until: free}
+			e.Why = fmt.Sprintf("%s: held by its dwell until %s; then %s", m.called(st.Stage), free.Format(time.DateOnly), e.Why)
+		}
+	}
+	for range maxFlips {
 		if now.WakesAt.IsZero() {
 			break
 		}
@@ -106,8 +146,47 @@ func (m *Model) Explain(f *fact.Facts, stages map[string]string, st State, at ti
 		}
 		now = next
 	}
-	e.Nearest = m.nearest(f, stages, st, at)
 	return e
+}
+
+// Asked tells what each line of decide says in state st at instant at, as [Model.Explain] does, without looking ahead.
+func (m *Model) Asked(f *fact.Facts, stages map[string]string, st State, at time.Time) []RuleExplanation {
+	x := explainer{m: m, in: expression.Input{Facts: f, At: at, Stages: stages, Stage: st.Stage, Since: st.Since}}
+	won := false
+	waiting := map[int]Waiting{} // rules that hold but wait for their after or cooldown
+	for _, w := range m.Waiting(f, stages, st, at) {
+		waiting[w.Rule] = w
+	}
+	present := m.stage[st.Stage]
+	out := make([]RuleExplanation, 0, len(m.rules)+1)
+	for i := range m.rules {
+		r := &m.rules[i]
+		open := r.open(st.Stage, present)
+		line := RuleExplanation{Stage: r.stage, When: strings.TrimSpace(r.when.Text), Line: r.line, Reached: open && !won}
+		line.Result, line.Error, _ = x.run(r.when)
+		line.Clauses = x.clauses(r.when)
+		if w, ok := waiting[i]; ok && line.Reached {
+			line.Waits = &WaitExplanation{Option: w.Option, Since: w.Since, Until: w.Until}
+		}
+		if !open && !won {
+			line.Closed = "the present stage is terminal"
+			if len(r.from) > 0 {
+				line.Closed = "only from " + strings.Join(r.from, ", ")
+			}
+		}
+		line.Won = line.Reached && line.Waits == nil && line.Result != nil && *line.Result
+		won = won || line.Won
+		out = append(out, line)
+	}
+	yes := true
+	last := RuleExplanation{Stage: m.otherwise, When: "otherwise", Line: m.line, Reached: !won, Result: &yes, Won: !won, Clauses: []ClauseExplanation{}}
+	if last.Stage == "" || !won && present != nil && present.Terminal {
+		last.Stage = st.Stage
+		if last.When = "otherwise: stay"; m.otherwise != "" {
+			last.Closed = "the present stage is terminal"
+		}
+	}
+	return append(out, last)
 }
 
 // explainer evaluates conditions and their parts at one instant.

@@ -125,6 +125,9 @@ func (s *search) reach(goal string, tried []*change, rule int) {
 				next = append(next, s.satisfy(top(s.m.rules[after.Rule].when), false, []*change{c})...)
 			default:
 				s.note(c, goal)
+				if rule < len(s.m.rules) && after.Rule > rule { // what made another rule fail made this one fail too
+					next = append(next, s.satisfy(top(s.m.rules[rule].when), true, []*change{c})...)
+				}
 			}
 			if s.work <= 0 {
 				return
@@ -238,7 +241,7 @@ func (s *search) play(c *change, st State, at time.Time) (*fact.Facts, State) {
 		s.work -= len(f.Entries()) + 50
 		st, _ = s.m.Decide(f, stages, st, at)
 	}
-	if len(events) == 0 {
+	if len(events) == 0 && len(c.parts) > 0 {
 		st, _ = s.m.Decide(f, stages, st, at)
 	}
 	return f, st
