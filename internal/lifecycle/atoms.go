@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,9 +144,7 @@ func (s *search) happenings(l *expression.Looked, looks *expression.Looks) []ato
 			p := part{plain: plain, more: more, words: howMany(n, more) + " " + named, cost: float64(n) + 0.1*float64(len(properties)) + 0.01*float64(i)}
 			for j := range n {
 				ev := event(kind.Name, map[string]any{})
-				for key, v := range properties {
-					ev.Properties[key] = v
-				}
+				maps.Copy(ev.Properties, properties)
 				if connection != "" {
 					ev.Connection = connection
 				}
@@ -232,9 +231,7 @@ func variants(kind hub.Kind, looks *expression.Looks, predicate bool) []map[stri
 	}
 	for _, other := range others {
 		changed := map[string]any{}
-		for key, v := range right {
-			changed[key] = v
-		}
+		maps.Copy(changed, right)
 		for key, v := range other {
 			if v == nil {
 				delete(changed, key)
@@ -389,9 +386,7 @@ func (s *search) objects(object string, looks *expression.Looks) []atom {
 			kind := object + "." + verb
 			if _, ok := s.m.env.Kinds.Lookup(kind); ok && verb != "updated" && verb != "deleted" {
 				then := map[string]any{}
-				for key, v := range properties {
-					then[key] = v
-				}
+				maps.Copy(then, properties)
 				out = append(out, atom{part: part{events: []hub.Event{made, event(kind, then)}, words: named + ", then " + kind, cost: cost + 1}})
 			}
 		}
@@ -551,10 +546,10 @@ func (s *search) trait(name string, looks *expression.Looks) []atom {
 	var out []atom
 	for i, value := range list {
 		words := name + " becomes " + expression.Format(value)
-		switch {
-		case value == nil:
+		switch value {
+		case nil:
 			words = name + " is removed"
-		case value == "":
+		case "":
 			continue
 		}
 		ev := event("customer.updated", nil)

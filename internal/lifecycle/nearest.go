@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -187,9 +188,7 @@ func (s *search) stagesAfter(c *change) map[string]string {
 	for i := range c.parts {
 		if p := &c.parts[i]; p.model != "" {
 			changed := make(map[string]string, len(stages)+1)
-			for name, stage := range stages {
-				changed[name] = stage
-			}
+			maps.Copy(changed, stages)
 			changed[p.model] = p.stage
 			stages = changed
 		}
@@ -463,7 +462,7 @@ func least(limit int, works func(n int) bool) int {
 		}
 	}
 	below := 6
-	for n := 8; below < limit; n *= 2 {
+	for n := 8; below < limit; n *= 4 {
 		n = min(n, limit)
 		if !works(n) {
 			below = n

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -27,6 +28,7 @@ func (g maker) kind() string {
 func (g maker) span() string {
 	return g.pick("days(1)", "days(7)", "days(30)", "days(90)", "hours(36)", "months(3)", "params.w")
 }
+
 func (g maker) op() string    { return g.pick("<", "<", "<=", ">", ">", ">=", ">=", ">=", "==", "!=") }
 func (g maker) n() string     { return g.pick("0", "1", "2", "3", "1.5") }
 func (g maker) money() string { return g.pick("0", "20", "55.50", "120") }
@@ -68,7 +70,7 @@ func (g maker) leaf() string {
 	case 20:
 		return fmt.Sprintf(`(customer.consent.email ?? "") %s "granted"`, g.pick("==", "!="))
 	case 21:
-		return fmt.Sprintf(`"vip" in customer.tags`)
+		return `"vip" in customer.tags`
 	case 22:
 		return fmt.Sprintf(`count(orders, .refunded) %s %s`, g.op(), g.n())
 	case 23:
@@ -257,9 +259,7 @@ func TestExplanationsAreTrue(t *testing.T) {
 				if shift > 0 {
 					q.wait(at.Add(shift - hub.Resolution))
 				}
-				for model, stage := range near.Stages {
-					q.stages[model] = stage
-				}
+				maps.Copy(q.stages, near.Stages)
 				for _, ev := range near.Events {
 					ev.OccurredAt = ev.OccurredAt.Add(shift)
 					for i := range ev.Traits {
