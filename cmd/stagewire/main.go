@@ -102,6 +102,7 @@ func newRootCommand() *cobra.Command {
 		newCustomersCommand(g),
 		newExplainCommand(g),
 		newModelsCommand(g),
+		newFunnelCommand(g),
 		newPublishCommand(g),
 		newConnectionsCommand(g),
 		newWebhooksCommand(g),

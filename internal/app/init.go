@@ -9,12 +9,11 @@ import (
 	"strings"
 
 	"github.com/stagewire/stagewire/examples"
-	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/sandbox"
 )
 
-// InitOptions say which example's files Init writes (default: quickstart) and the addresses in them. Empty ones stay as they are.
-type InitOptions struct{ Example, Listen, Sandbox, Receiver string }
+// InitOptions are the addresses in the files that Init writes. Empty ones stay as they are in the example.
+type InitOptions struct{ Listen, Sandbox, Receiver string }
 
 // Addresses that stand in the example.
 const (
@@ -36,7 +35,7 @@ func Init(dir string, o InitOptions) (string, error) {
 	replace := strings.NewReplacer(
 		exampleListen, orElse(o.Listen, exampleListen), exampleSandbox, orElse(o.Sandbox, exampleSandbox), exampleReceiver, orElse(o.Receiver, exampleReceiver),
 	)
-	root, err := exampleFolder(o.Example)
+	root, err := fs.Sub(examples.Quickstart, "quickstart")
 	if err != nil {
 		return "", err
 	}
@@ -69,14 +68,6 @@ func Init(dir string, o InitOptions) (string, error) {
 		}
 	}
 	return path, nil
-}
-
-// exampleFolder returns the files of an example; "" is the quickstart.
-func exampleFolder(name string) (fs.FS, error) {
-	if root, ok := examples.Folder(orElse(name, "quickstart")); ok {
-		return root, nil
-	}
-	return nil, fmt.Errorf("there is no example %q; there are %s: %w", name, strings.Join(examples.Names, ", "), hub.ErrInvalid)
 }
 
 // exampleReceiverSecret signs the example's callbacks; it is as public as the sandbox's secrets.

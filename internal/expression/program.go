@@ -309,8 +309,6 @@ func CompileValue(text string, env *Env) (p *Program, problems []Problem) {
 	return p, nil
 }
 
-var tooManyParts = Problem{Message: fmt.Sprintf("the expression is too long: more than %d parts", maxNodes), Suggestion: "name parts of it under define:"}
-
 // tooMuch refuses what would make the parser itself expensive.
 func tooMuch(text string) (Problem, bool) {
 	switch {
@@ -331,11 +329,8 @@ func tooMuch(text string) (Problem, bool) {
 		case '!', '-', '+', '?', ':':
 			unary++
 		}
-		switch {
-		case depth > maxDepth:
+		if depth > maxDepth || unary > 4*maxNodes {
 			return Problem{Offset: utf8.RuneCountInString(text[:i]), Message: "the expression is nested too deeply"}, false
-		case unary > 4*maxNodes:
-			return tooManyParts, false
 		}
 	}
 	return Problem{}, true

@@ -41,6 +41,8 @@ type Merge struct {
 	Reason     string    // the identifier they share
 	EventID    string
 	Sequence   int64 // of Into
+	// Inherited are the models in which Into stood nowhere yet and now stands where From stood: From's way there is Into's.
+	Inherited []string
 }
 
 // Closed is a task or ticket that is done at the vendor. It is known by our reference, which is the delivery's id, or by the

@@ -81,6 +81,11 @@ type StageRecord struct {
 	WakesAt    time.Time // the next instant at which the decision can differ by silence alone; zero for never
 	// Path is what a path-dependent model must remember (when stages were entered and left), in lifecycle's codec; nil for others.
 	Path []byte
+	// Entered is the business instant at which the subject came into the model, whichever stage that was. It is set where the record
+	// is new; the store keeps it. Adopted says that the subject was known before the model was: how long it had been where it was
+	// found cannot be told.
+	Entered time.Time
+	Adopted bool
 }
 
 // PinRecord is a person's decision that wins over all rules until released or its date.

@@ -82,3 +82,16 @@ type FeedItem struct {
 	Position int64
 	OutboxRecord
 }
+
+// History is the way of one customer, company or deal through one model, in business time.
+type History struct {
+	// Adopted says that the model found its subject in the first of Stays: since when that one had been there is not known.
+	Adopted bool
+	Stays   []Stay // oldest first, at least one. No two after each other have the same stage; each but the first and the last took time
+}
+
+// Stay is a stage that was entered at Since. It ends where the next begins, and the last one goes on.
+type Stay struct {
+	Stage string
+	Since time.Time
+}

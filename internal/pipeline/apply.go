@@ -117,6 +117,8 @@ type goes struct {
 	desired  map[string]*hub.Desired // slots touched, as they will be
 	seen     []Observation
 	tally    tally
+	// inherited: in which models the survivor of each merged customer stands where that one stood.
+	inherited map[string][]string
 }
 
 func (p *Pipeline) begin(ctx context.Context, tx hub.Tx) (*goes, error) {
@@ -137,7 +139,7 @@ func (p *Pipeline) begin(ctx context.Context, tx hub.Tx) (*goes, error) {
 	}
 	return &goes{
 		p: p, tx: tx, program: program, horizons: horizons, now: p.Now(),
-		minds: map[*identity.Person]*mind{}, desired: map[string]*hub.Desired{},
+		minds: map[*identity.Person]*mind{}, desired: map[string]*hub.Desired{}, inherited: map[string][]string{},
 	}, nil
 }
 
@@ -326,6 +328,9 @@ func (g *goes) finish() *hub.Changes {
 	if g.people != nil {
 		c.Identifiers = g.people.Identifiers()
 		c.Merges = g.people.Merges()
+		for i := range c.Merges {
+			c.Merges[i].Inherited = g.inherited[c.Merges[i].From]
+		}
 	}
 	for _, m := range g.order {
 		m.encode()

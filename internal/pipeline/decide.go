@@ -33,6 +33,8 @@ type standing struct {
 	lifecycle.State
 	version int
 	dirty   bool
+	entered time.Time // of a new one
+	adopted bool
 }
 
 func (g *goes) mind(person *identity.Person) *mind {
@@ -67,8 +69,10 @@ func (g *goes) absorb(m *mind, loser *identity.Person) {
 			inherited := *s
 			inherited.dirty = true
 			m.stages[model], m.Dirty = &inherited, true
+			g.inherited[loser.ID] = append(g.inherited[loser.ID], model)
 		}
 	}
+	slices.Sort(g.inherited[loser.ID])
 	m.absorbed = append(m.absorbed, loser.ID)
 	// What she is owed since this transaction began is the survivor's; her fields are written anew, in the survivor's name.
 	g.changes.Deliveries = slices.DeleteFunc(g.changes.Deliveries, func(d hub.Delivery) bool { return d.CustomerID == loser.ID && d.Slot != "" })
@@ -170,7 +174,7 @@ func (m *mind) changedStages() []hub.StageRecord {
 		if s.dirty {
 			out = append(out, hub.StageRecord{
 				Subject: hub.Subject{Kind: m.Kind, ID: m.ID}, CustomerID: m.ID, Model: model, Version: s.version, Stage: s.Stage,
-				Since: s.Since, By: s.By, DecidedAt: s.DecidedAt, WakesAt: s.WakesAt, Path: s.Path,
+				Since: s.Since, By: s.By, DecidedAt: s.DecidedAt, WakesAt: s.WakesAt, Path: s.Path, Entered: s.entered, Adopted: s.adopted,
 			})
 		}
 	}
@@ -282,8 +286,9 @@ func (g *goes) enterModel(m *mind, model *ActiveModel, facts *fact.Facts, at tim
 	if !m.DecidedAt.IsZero() {
 		state, errs := model.Decide(facts, m.stageNames(), s.State, maxTime(m.DecidedAt, at.Add(-hub.Resolution)))
 		g.failed(model, m, errs)
-		s.State, s.By = state, hub.ByInitial
+		s.State, s.By, s.adopted = state, hub.ByInitial, true
 	}
+	s.entered = s.Since
 	return s, nil
 }
 

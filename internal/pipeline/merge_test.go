@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/pipeline"
 )
@@ -89,6 +91,12 @@ func mergeBringsARecord(t *testing.T, h *harness, first time.Time) {
 	}
 	if written["crm"] != 1 || written["shop"] != 1 {
 		t.Errorf("written %v", written)
+	}
+	// Whoever survives, her way is the one the customer went, and there is no other.
+	if diff := cmp.Diff([]hub.History{{Stays: []hub.Stay{
+		{Stage: "prospect", Since: epoch.Add(-hub.Resolution)}, {Stage: "new", Since: epoch}, {Stage: "active", Since: epoch.Add(time.Minute)},
+	}}}, h.histories(t, "clc")); diff != "" {
+		t.Errorf("history (-want +got):\n%s", diff)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
+	"github.com/stagewire/stagewire/internal/funnel"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -19,7 +20,7 @@ func (views) Customer(context.Context, *hub.CustomerRecord) (CustomerView, error
 	return CustomerView{
 		Traits: map[string]Trait{"plan": {Value: "pro", Connection: "crm", At: Time(wire)}},
 		Facts:  map[string]KindFacts{"order.paid": {Count: 2, FirstAt: Time(wire), LastAt: Time(wire), Sum: []Money{{"80.00", "EUR"}}}},
-		Labels: map[string]map[string]string{"clc": {"en": "Active", "zh": "活跃客户"}},
+		Labels: map[string]string{"clc": "Active"},
 	}, nil
 }
 
@@ -28,6 +29,24 @@ func (views) Explain(_ context.Context, _ *hub.CustomerRecord, model string, at 
 		return nil, fmt.Errorf("model %q: %w", model, hub.ErrNotFound)
 	}
 	return &Explain{Model: model, At: Time(at), Rules: []ExplainRule{{Stage: "active", Clauses: []Clause{{Text: "a"}}}}}, nil
+}
+
+func (views) Funnel(_ context.Context, model string, q FunnelQuery) (*Funnel, error) {
+	if model != "clc" {
+		return nil, fmt.Errorf("model %q is not in use: %w", model, hub.ErrNotFound)
+	}
+	stay, met := 3*24*time.Hour, false
+	f := &Funnel{Model: model, Of: "customer", From: Time(q.From), To: Time(q.To), At: Time(wire)}
+	f.Count(&funnel.Result{
+		Stages:      []funnel.Stage{{Name: "new", Customers: 2, Before: 1, After: 2, Entered: 3, Left: 2, AtOnce: 1, MedianStay: &stay}, {Name: "old", Gone: true, Adopted: 1}},
+		Flows:       []funnel.Flow{{From: "new", To: "old", Customers: 2, Moves: 2, AtOnce: 1, Share: 1, Median: &stay}},
+		Conversions: []funnel.Conversion{{From: "new", To: "active", Customers: 3, Reached: 1, Share: 0.25}},
+		Targets:     []funnel.Met{{Stage: "new", Target: funnel.Target{To: "active", Within: 60 * 24 * time.Hour, Share: 0.3}, Entered: 3, Waiting: 1, Judged: 2, Met: &met}},
+		Matrix:      []funnel.Cell{{To: "new", Customers: 2}},
+		Series:      []funnel.Point{{From: wire, To: wire.Add(time.Hour), Customers: []int{2, 0}, Entered: []int{3, 0}}},
+		Every:       funnel.Day,
+	}, q.Stage)
+	return f, nil
 }
 
 func (views) Models(context.Context) ([]Model, error) {
@@ -105,7 +124,7 @@ func ada() *hub.CustomerRecord {
 func TestShapes(t *testing.T) {
 	r := start(t, func(o *Options) { o.Now = func() time.Time { return wire } })
 	r.customers = []*hub.CustomerRecord{ada()}
-	customer := `{"consent":{},"created_at":"2026-03-01T10:00:00Z","facts":{"order.paid":{"count":2,"first_at":"2026-03-01T10:00:00Z","last_at":"2026-03-01T10:00:00Z","sum":[{"amount":"80.00","currency":"EUR"}]}},"id":"cus_1","identifiers":[{"kind":"email","value":"ada@example.com"},{"kind":"shopify_customer","value":"7","connection":"shop"}],"name":"Ada","stages":{"clc":{"stage":"active","label":"活跃客户","labels":{"en":"Active","zh":"活跃客户"},"since":"2026-03-01T10:00:00Z","by":"rule","version":3,"wakes_at":null}},"tags":["vip"],"traits":{"plan":{"value":"pro","connection":"crm","at":"2026-03-01T10:00:00Z"}},"updated_at":"2026-03-01T10:00:00Z"}`
+	customer := `{"consent":{},"created_at":"2026-03-01T10:00:00Z","facts":{"order.paid":{"count":2,"first_at":"2026-03-01T10:00:00Z","last_at":"2026-03-01T10:00:00Z","sum":[{"amount":"80.00","currency":"EUR"}]}},"id":"cus_1","identifiers":[{"kind":"email","value":"ada@example.com"},{"kind":"shopify_customer","value":"7","connection":"shop"}],"name":"Ada","stages":{"clc":{"stage":"active","label":"Active","since":"2026-03-01T10:00:00Z","by":"rule","version":3,"wakes_at":null}},"tags":["vip"],"traits":{"plan":{"value":"pro","connection":"crm","at":"2026-03-01T10:00:00Z"}},"updated_at":"2026-03-01T10:00:00Z"}`
 	r.rows["whk_1"] = hub.WebhookRecord{ID: "whk_1", Connection: "crm", ReceivedAt: wire, State: hub.WebhookDone, Kinds: []string{"order.paid"}, EventIDs: []string{"evt_1"}, Position: hub.Position{Seq: 1}}
 	r.webhooks = []hub.StoredWebhook{
 		{Webhook: hub.Webhook{ID: "whk_1", Connection: "crm", Body: []byte("\x00{}"), Headers: []hub.Header{{Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"}, {Name: "X-Pipely-Hmac", Value: "s"}}}, Position: hub.Position{Seq: 1}},
@@ -128,7 +147,8 @@ func TestShapes(t *testing.T) {
 		"/feed?after=5":                            `{"items":[],"next":"5"}`,
 		"/connections":                             `{"items":[{"connector":"pipely","last_delivery_at":null,"last_webhook_at":"2026-03-01T09:00:00Z","name":"crm","problems":[],"receives":"/hooks/crm","state":"ok","webhooks":3}],"next":null}`,
 		"/connectors":                              `{"items":[{"actions":[],"api_version":"","backfill":false,"category":"crm","events":[],"handshake":true,"hydrate":false,"name":"pipely","reconcile":false,"register":false,"title":"Pipely","verify":"hmac"}],"next":null}`,
-		"/version":                                 `{"version":"test"}`,
+		"/models/clc/funnel?from=2026-01-01&to=2026-01-31": `{"at":"2026-03-01T10:00:00Z","cohorts":[],"conversions":[{"customers":3,"from":"new","median":null,"reached":1,"share":0.25,"to":"active"}],"every":"day","flows":[{"at_once":1,"customers":2,"from":"new","median":"P3D","moves":2,"share":1,"to":"old"}],"from":"2026-01-01T00:00:00Z","matrix":[{"customers":2,"from":"","to":"new"}],"model":"clc","of":"customer","series":[{"customers":{"new":2,"old":0},"entered":{"new":3,"old":0},"from":"2026-03-01T10:00:00Z","to":"2026-03-01T11:00:00Z"}],"stages":[{"adopted":0,"after":2,"at_once":1,"before":1,"customers":2,"entered":3,"left":2,"median_age":null,"median_stay":"P3D","name":"new"},{"adopted":1,"after":0,"at_once":0,"before":0,"customers":0,"entered":0,"gone":true,"left":0,"median_age":null,"median_stay":null,"name":"old"}],"targets":[{"actual":0,"entered":3,"judged":2,"met":false,"reached":0,"share":0.3,"stage":"new","to":"active","waiting":1,"within":"P60D"}],"to":"2026-02-01T00:00:00Z"}`,
+		"/version": `{"version":"test"}`,
 	} {
 		resp, got := do(t, "GET", r.url+base+path, nil, "Authorization", "Bearer op")
 		if resp.StatusCode != 200 {
@@ -157,24 +177,31 @@ func TestBadRequests(t *testing.T) {
 	r := start(t, nil)
 	r.customers = []*hub.CustomerRecord{ada()}
 	for path, want := range map[string]string{ // status and part of the detail
-		"GET /customers?stat=x":                  "400 unknown query parameter",
-		"GET /customers?limit=201":               "400 limit",
-		"GET /customers?identifier=email":        "400 <kind>:<value>",
-		"GET /customers?stage=lost":              "400 stage needs model",
-		"GET /customers/none":                    "404 customer none",
-		"GET /customers/cus_1/explain?model=x":   "404 model",
-		"GET /customers/cus_1/explain":           "400 say which model",
-		"GET /customers/cus_1/explain?at=monday": "400 2026-03-01T10:00:00Z",
-		"GET /models/none":                       "404 model",
-		"GET /webhooks/none":                     "404 webhook",
-		"GET /webhooks?state=lost":               "400 state",
-		"GET /deliveries?state=lost":             "400 state",
-		"GET /feed?after=x":                      "400 after",
-		"GET /events/catalogue/order.payed":      "404 kind",
-		"GET /nothing":                           "404 nothing is here",
-		"DELETE /customers":                      "405 takes GET",
-		"POST /deliveries/redrive":               "400 body is not",
-		"POST /webhooks/whk_1/replay":            "501 does not normalize",
+		"GET /customers?stat=x":                                "400 unknown query parameter",
+		"GET /customers?limit=201":                             "400 limit",
+		"GET /customers?identifier=email":                      "400 <kind>:<value>",
+		"GET /customers?stage=lost":                            "400 stage needs model",
+		"GET /customers/none":                                  "404 customer none",
+		"GET /customers/cus_1/explain?model=x":                 "404 model",
+		"GET /customers/cus_1/explain":                         "400 say which model",
+		"GET /customers/cus_1/explain?at=monday":               "400 2026-03-01T10:00:00Z",
+		"GET /models/none":                                     "404 model",
+		"GET /webhooks/none":                                   "404 webhook",
+		"GET /webhooks?state=lost":                             "400 state",
+		"GET /models/cls/funnel":                               "404 not in use",
+		"GET /models/clc/funnel?from=monday":                   "400 neither a date such as 2026-03-01 nor a time",
+		"GET /models/clc/funnel?cohort=moon":                   "400 none of day, week, month, quarter, year",
+		"GET /models/clc/funnel?from=2026-02-01&to=2026-01-01": "400 lies after to",
+		"GET /models/clc/funnel?from=2026-02-01&at=2026-01-01": "400 lies after at",
+		"GET /models/clc/funnel?to=2026-02-01&at=2026-01-01":   "400 nothing after that is seen",
+		"GET /models/clc/funnel?form=2026-02-01":               "400 known: from, to, at, cohort, every, stage",
+		"GET /deliveries?state=lost":                           "400 state",
+		"GET /feed?after=x":                                    "400 after",
+		"GET /events/catalogue/order.payed":                    "404 kind",
+		"GET /nothing":                                         "404 nothing is here",
+		"DELETE /customers":                                    "405 takes GET",
+		"POST /deliveries/redrive":                             "400 body is not",
+		"POST /webhooks/whk_1/replay":                          "501 does not normalize",
 	} {
 		method, path, _ := strings.Cut(path, " ")
 		resp, text := do(t, method, r.url+base+path, nil, "Authorization", "Bearer op")

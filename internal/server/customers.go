@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"golang.org/x/text/language"
-
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -22,7 +20,7 @@ func apiContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), apiTimeout)
 }
 
-func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord, asked []language.Tag) (Customer, error) {
+func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord) (Customer, error) {
 	view, err := s.opts.Views.Customer(ctx, rec)
 	if err != nil {
 		return Customer{}, fmt.Errorf("customer %s: %w", rec.ID, err)
@@ -45,11 +43,11 @@ func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord, asked []
 		if st.Subject.Kind != hub.SubjectCustomer && st.Subject.Kind != rec.Kind && st.Subject.Kind != "" {
 			continue // a deal's stage is not the customer's
 		}
-		labels := view.Labels[st.Model]
-		if labels == nil {
-			labels = map[string]string{}
+		label := view.Labels[st.Model]
+		if label == "" {
+			label = st.Stage
 		}
-		out.Stages[st.Model] = Stage{st.Stage, label(labels, st.Stage, asked), labels, Time(st.Since), st.By, st.Version, Time(st.WakesAt)}
+		out.Stages[st.Model] = Stage{st.Stage, label, Time(st.Since), st.By, st.Version, Time(st.WakesAt)}
 	}
 	return out, nil
 }
@@ -75,9 +73,9 @@ func (s *Server) listCustomers(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	items, asked := make([]Customer, len(rows)), languages(c)
+	items := make([]Customer, len(rows))
 	for i, row := range rows {
-		if items[i], err = s.customer(ctx, row, asked); err != nil {
+		if items[i], err = s.customer(ctx, row); err != nil {
 			return err
 		}
 	}
@@ -91,7 +89,7 @@ func (s *Server) getCustomer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	out, err := s.customer(ctx, rec, languages(c))
+	out, err := s.customer(ctx, rec)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,9 @@ type Views interface {
 	// Explain returns why the customer is in her stage of model at the instant (zero: now), in the shape of Explain. It wraps
 	// hub.ErrNotFound for an unknown model.
 	Explain(ctx context.Context, rec *hub.CustomerRecord, model string, at time.Time) (*Explain, error)
+	// Funnel counts what a model in use did to customers. It wraps hub.ErrNotFound for an unknown model and stage, hub.ErrInvalid for
+	// a window that makes no sense.
+	Funnel(ctx context.Context, model string, q FunnelQuery) (*Funnel, error)
 	// Models returns the models of the active set, the newest draft, and the shipped ones that are not used, without counts.
 	Models(ctx context.Context) ([]Model, error)
 }

@@ -35,13 +35,12 @@ type parameter struct{ name, about string }
 
 var (
 	paging = []parameter{{"limit", "Items on a page, 1 to 200; 50 where not given."}, {"cursor", "The next of the page before."}}
-	spoken = parameter{"lang", "Language of label, such as zh-Hant; Accept-Language where not given, else the model's own."}
 	routes = []route{
 		{"GET", "/customers", "listCustomers", "Customers, newest change first.", viewer, with(paging,
 			parameter{"q", "In name or e-mail."}, parameter{"email", "E-mail address."}, parameter{"identifier", "<kind>:<value>"},
-			parameter{"model", "Together with stage."}, parameter{"stage", "In this stage of model."}, parameter{"tag", "Has this tag."}, spoken,
+			parameter{"model", "Together with stage."}, parameter{"stage", "In this stage of model."}, parameter{"tag", "Has this tag."},
 		), nil, List[Customer]{}, (*Server).listCustomers},
-		{"GET", "/customers/:id", "getCustomer", "One view of one customer.", viewer, []parameter{spoken}, nil, Customer{}, (*Server).getCustomer},
+		{"GET", "/customers/:id", "getCustomer", "One view of one customer.", viewer, nil, nil, Customer{}, (*Server).getCustomer},
 		{"GET", "/customers/:id/timeline", "getTimeline", "What happened, newest first.", viewer, paging, nil, List[Entry]{}, (*Server).timeline},
 		{"GET", "/customers/:id/events", "getEvents", "All known events, oldest first.", viewer, nil, nil, List[Event]{}, (*Server).events},
 		{"GET", "/customers/:id/explain", "explain", "Why the customer is in a stage, clause by clause.", viewer, []parameter{
@@ -49,6 +48,7 @@ var (
 		}, nil, Explain{}, (*Server).explain},
 		{"GET", "/models", "listModels", "Models in use, drafts, and shipped ones.", viewer, nil, nil, List[Model]{}, (*Server).listModels},
 		{"GET", "/models/:name", "getModel", "One model with its text.", viewer, nil, nil, Model{}, (*Server).getModel},
+		{"GET", "/models/:name/funnel", "funnel", "How many customers stand in each stage of a model in use, and how they go from stage to stage.", viewer, funnelParameters, nil, Funnel{}, (*Server).funnel},
 		{"POST", "/models/:name/publish", "publish", "Make the newest draft, of all models and reactions, the one that decides.", author, nil, nil, Published{}, (*Server).publish},
 		{"GET", "/transitions", "listTransitions", "Stage changes, newest first.", viewer, paging, nil, List[Transition]{}, (*Server).transitions},
 		{"GET", "/connections", "listConnections", "Configured accounts and how they do.", viewer, nil, nil, List[Connection]{}, (*Server).connections},

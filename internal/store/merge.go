@@ -50,10 +50,35 @@ func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) erro
 	if _, err := q.exec(ctx, "UPDATE stages SET wakes_at = NULL WHERE customer_id = $1 AND wakes_at IS NOT NULL", m.From); err != nil {
 		return err
 	}
+	if err := mergeHistory(ctx, q, m); err != nil {
+		return err
+	}
 	if err := mergePins(ctx, q, m); err != nil {
 		return err
 	}
 	return mergeDesired(ctx, q, m, now)
+}
+
+// mergeHistory notes whose way through which model is the survivor's from now on. What From had taken over itself goes with it
+// where From's own way does, and ends where it does.
+func mergeHistory(ctx context.Context, q querier, m *hub.Merge) error {
+	for _, model := range m.Inherited {
+		for _, statement := range []string{
+			"UPDATE inherited SET into_id = $1 WHERE into_id = $2 AND model = $3",
+			"INSERT INTO inherited (into_id, from_id, model) VALUES ($1, $2, $3) ON CONFLICT (from_id, model) DO UPDATE SET into_id = excluded.into_id",
+		} {
+			if _, err := q.exec(ctx, statement, m.Into, m.From, model); err != nil {
+				return err
+			}
+		}
+		if _, err := q.exec(ctx, `UPDATE stages SET entered_at = f.entered_at, adopted = f.adopted
+			FROM (SELECT entered_at, adopted FROM stages WHERE customer_id = $1 AND subject_id = $1 AND model = $2) f
+			WHERE customer_id = $3 AND subject_id = $3 AND model = $2`, m.From, model, m.Into); err != nil {
+			return err
+		}
+	}
+	_, err := q.exec(ctx, "DELETE FROM inherited WHERE into_id = $1", m.From)
+	return err
 }
 
 // mergePins gives the survivor the later pin of each model.

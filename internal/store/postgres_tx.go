@@ -293,8 +293,9 @@ func queueStages(batch *pgx.Batch, c *hub.Changes) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	batch.Queue(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path)
-		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bytea[])
+	batch.Queue(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, entered_at, adopted)
+		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[], $9::bigint[], $10::bigint[], $11::bytea[],
+			$12::bigint[], $13::bigint[])
 		ON CONFLICT (customer_id, subject_kind, subject_id, model) DO UPDATE SET version = excluded.version, stage = excluded.stage, since = excluded.since,
 		decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`,
 		column(rows, func(r *row) string { return r.CustomerID }), column(rows, func(r *row) string { return string(r.Subject.Kind) }),
@@ -307,7 +308,8 @@ func queueStages(batch *pgx.Batch, c *hub.Changes) error {
 			}
 			us := micros(r.WakesAt)
 			return &us
-		}), column(rows, func(r *row) []byte { return r.Path }))
+		}), column(rows, func(r *row) []byte { return r.Path }), column(rows, func(r *row) int64 { return micros(entered(r)) }),
+		column(rows, func(r *row) int64 { return bit(r.Adopted) }))
 	return nil
 }
 

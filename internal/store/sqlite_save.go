@@ -85,12 +85,12 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 			b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7 WHERE no = $8")
 			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt).int(row.no)
 		default:
-			b = t.prepare(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+			b = t.prepare(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, entered_at, adopted)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 				ON CONFLICT (customer_id, subject_kind, subject_id, model) DO UPDATE SET version = excluded.version, stage = excluded.stage, since = excluded.since,
 				decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`)
 			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
-			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path)
+			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path).time(entered(r)).int(bit(r.Adopted))
 		}
 		if err := b.run(); err != nil {
 			return err
