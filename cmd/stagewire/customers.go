@@ -17,11 +17,11 @@ func newCustomersCommand(g *globals) *cobra.Command {
 	f := filters{}
 	c := &cobra.Command{
 		Use: "customers", Short: "Customers, newest change first", GroupID: groupAsk, Args: none,
-		Example: "  stagewire customers --model clc --stage lost\n  stagewire customers show ada@example.com",
+		Long: "Lists customers with the stage each has in every model, by its name and its labels: in the language the model was written in and\n" +
+			"in English, or in the one of --lang. A customer in several models has a line for each.",
+		Example: "  stagewire customers --model clc --stage lost\n  stagewire customers --lang en\n  stagewire customers show ada@example.com",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return list(c, g, "/customers", f.query(), "id name stages identifiers updated", func(cu server.Customer) []string {
-				return []string{cu.ID, cu.Name, stages(cu), identifiers(cu), when(cu.UpdatedAt)}
-			})
+			return listCustomers(c, g, f.query())
 		},
 	}
 	f.add(c, "q", "text in name or e-mail")
@@ -30,17 +30,52 @@ func newCustomersCommand(g *globals) *cobra.Command {
 	f.add(c, "model", "model of --stage")
 	f.add(c, "stage", "in this stage of --model")
 	f.add(c, "tag", "has this tag")
+	f.add(c, "lang", "language of the labels, such as zh-Hant")
 	f.page(c)
 	c.AddCommand(newCustomersShowCommand(g))
 	return c
 }
 
-func stages(cu server.Customer) string {
-	var parts []string
-	for _, model := range slices.Sorted(maps.Keys(cu.Stages)) {
-		parts = append(parts, model+"="+cu.Stages[model].Stage)
+// listCustomers prints a page of customers; those in several models take a line for each.
+func listCustomers(c *cobra.Command, g *globals, query url.Values) error {
+	a, err := g.api()
+	if err != nil {
+		return err
 	}
-	return strings.Join(parts, " ")
+	page, raw, err := ask[server.List[server.Customer]](c.Context(), a, "GET", "/customers", query, nil)
+	if err != nil {
+		return err
+	}
+	if g.json {
+		return printJSON(c.OutOrStdout(), raw)
+	}
+	lines := server.List[[]string]{Next: page.Next}
+	for _, cu := range page.Items {
+		row := []string{cu.ID, cu.Name, identifiers(cu), when(cu.UpdatedAt)}
+		models := slices.Sorted(maps.Keys(cu.Stages))
+		if len(models) == 0 {
+			lines.Items = append(lines.Items, append(row, ""))
+		}
+		for _, model := range models {
+			// What is written in other scripts stands last: its width differs from terminal to terminal.
+			lines.Items = append(lines.Items, append(row, strings.TrimSpace(model+"="+cu.Stages[model].Stage+"  "+labels(cu.Stages[model], query.Get("lang")))))
+			row = []string{nothing, nothing, nothing, nothing}
+		}
+	}
+	return printPage(c, lines, "id name identifiers updated stages", func(row []string) []string { return row })
+}
+
+// labels are what a stage is called: in the language asked for, else in the model's own and in English.
+func labels(st server.Stage, lang string) string {
+	switch english := st.Labels["en"]; {
+	case lang != "" || english == "" || english == st.Label:
+		if st.Label == st.Stage {
+			return ""
+		}
+		return st.Label
+	default:
+		return st.Label + " · " + english
+	}
 }
 
 func identifiers(cu server.Customer) string {
@@ -52,7 +87,8 @@ func identifiers(cu server.Customer) string {
 }
 
 func newCustomersShowCommand(g *globals) *cobra.Command {
-	return &cobra.Command{
+	lang := ""
+	show := &cobra.Command{
 		Use: "show <id or e-mail>", Short: "One customer and what happened to her", Args: arguments(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			a, err := g.api()
@@ -63,7 +99,11 @@ func newCustomersShowCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			customer, raw, err := ask[server.Customer](c.Context(), a, "GET", "/customers/"+url.PathEscape(id), nil, nil)
+			spoken := url.Values{}
+			if lang != "" {
+				spoken.Set("lang", lang)
+			}
+			customer, raw, err := ask[server.Customer](c.Context(), a, "GET", "/customers/"+url.PathEscape(id), spoken, nil)
 			if err != nil {
 				return err
 			}
@@ -74,9 +114,11 @@ func newCustomersShowCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showCustomer(c, customer, timeline)
+			return showCustomer(c, customer, timeline, lang)
 		},
 	}
+	show.Flags().StringVar(&lang, "lang", "", "language of the labels, such as zh-Hant")
+	return show
 }
 
 // findCustomer takes an id as it is and looks an e-mail address up.
@@ -94,7 +136,7 @@ func findCustomer(c *cobra.Command, a *api, who string) (string, error) {
 	return page.Items[0].ID, nil
 }
 
-func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[server.Entry]) error {
+func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[server.Entry], lang string) error {
 	out := c.OutOrStdout()
 	pairs := []string{"id", cu.ID, "name", cu.Name, "tags", strings.Join(cu.Tags, " "), "since", when(cu.CreatedAt)}
 	for _, id := range cu.Identifiers {
@@ -116,9 +158,9 @@ func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[ser
 	var rows [][]string
 	for _, model := range slices.Sorted(maps.Keys(cu.Stages)) {
 		s := cu.Stages[model]
-		rows = append(rows, []string{model, s.Stage, when(s.Since), s.By, when(s.WakesAt)})
+		rows = append(rows, []string{model, s.Stage, when(s.Since), s.By, when(s.WakesAt), labels(s, lang)})
 	}
-	if err := section(c, "model stage since by wakes", rows); err != nil {
+	if err := section(c, "model stage since by wakes label", rows); err != nil {
 		return err
 	}
 	rows = nil

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagewire/stagewire/examples"
 	"github.com/stagewire/stagewire/internal/app"
 )
 
@@ -17,12 +19,14 @@ func newInitCommand(*globals) *cobra.Command {
 			"put your own accounts in their place one by one. Nothing is overwritten.",
 		Args: arguments(cobra.MaximumNArgs(1)),
 	}
+	o := app.InitOptions{}
+	c.Flags().StringVar(&o.Example, "example", "", "write the files of this `example`: "+strings.Join(examples.Names, ", "))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir := "."
 		if len(args) > 0 {
 			dir = args[0]
 		}
-		path, err := app.Init(dir, app.InitOptions{})
+		path, err := app.Init(dir, o)
 		if err != nil {
 			return err
 		}

@@ -32,13 +32,16 @@ func printJSON(w io.Writer, v any) error {
 	return err
 }
 
+// nothing is a cell that stays empty, where one without a value shows a dash.
+const nothing = "\x00"
+
 // table prints rows under a head, in columns. Cells come from outside systems, so control characters do not reach the terminal.
 func table(w io.Writer, head string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintln(t, strings.ReplaceAll(strings.ToUpper(head), " ", "\t")) // the writer keeps its error for Flush
 	for _, row := range rows {
 		for i, cell := range row {
-			if row[i] = visible(cell); row[i] == "" {
+			if row[i] = visible(cell); row[i] == "" && cell != nothing {
 				row[i] = "-"
 			}
 		}

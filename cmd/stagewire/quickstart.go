@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagewire/stagewire/examples"
 	"github.com/stagewire/stagewire/internal/app"
 )
 
@@ -18,11 +20,13 @@ func newQuickstartCommand(g *globals) *cobra.Command {
 		GroupID: groupRun,
 		Long: "Starts a hub, a sandbox that plays Shopify, Zendesk, HubSpot and Zoho CRM, and a receiver of callbacks; lets six customers live\n" +
 			"through nine months; tells what happens, sums it up, and keeps running. Needs no configuration and installs nothing.\n" +
+			"With --example lifecycle five customers live through a story with every shipped stage model deciding on them side by side.\n" +
 			"With --once it ends after the story, with 0 only if every expected effect was found in the sandbox's own state.",
 		Args: none,
 	}
 	c.Flags().BoolVar(&o.Once, "once", false, "end when the story is told")
 	c.Flags().StringVar(&o.Dir, "dir", "", "keep the files in this `folder` (default: a temporary one)")
+	c.Flags().StringVar(&o.Example, "example", "", "tell the story of this `example`: "+strings.Join(examples.Names, ", "))
 	c.Flags().StringVar(&o.Listen, "listen", "", "`address` of the hub (default: a free port)")
 	c.Flags().Uint64Var(&o.Seed, "seed", 7, "of the sandbox's random faults")
 	c.Flags().BoolVar(&verbose, "verbose", false, "show the hub's own log")

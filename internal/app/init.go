@@ -9,11 +9,12 @@ import (
 	"strings"
 
 	"github.com/stagewire/stagewire/examples"
+	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/sandbox"
 )
 
-// InitOptions are the addresses in the files that Init writes. Empty ones stay as they are in the example.
-type InitOptions struct{ Listen, Sandbox, Receiver string }
+// InitOptions say which example's files Init writes (default: quickstart) and the addresses in them. Empty ones stay as they are.
+type InitOptions struct{ Example, Listen, Sandbox, Receiver string }
 
 // Addresses that stand in the example.
 const (
@@ -35,7 +36,7 @@ func Init(dir string, o InitOptions) (string, error) {
 	replace := strings.NewReplacer(
 		exampleListen, orElse(o.Listen, exampleListen), exampleSandbox, orElse(o.Sandbox, exampleSandbox), exampleReceiver, orElse(o.Receiver, exampleReceiver),
 	)
-	root, err := fs.Sub(examples.Quickstart, "quickstart")
+	root, err := exampleFolder(o.Example)
 	if err != nil {
 		return "", err
 	}
@@ -68,6 +69,14 @@ func Init(dir string, o InitOptions) (string, error) {
 		}
 	}
 	return path, nil
+}
+
+// exampleFolder returns the files of an example; "" is the quickstart.
+func exampleFolder(name string) (fs.FS, error) {
+	if root, ok := examples.Folder(orElse(name, "quickstart")); ok {
+		return root, nil
+	}
+	return nil, fmt.Errorf("there is no example %q; there are %s: %w", name, strings.Join(examples.Names, ", "), hub.ErrInvalid)
 }
 
 // exampleReceiverSecret signs the example's callbacks; it is as public as the sandbox's secrets.

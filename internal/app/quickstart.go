@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"gopkg.in/yaml.v3"
 
 	"github.com/stagewire/stagewire/internal/config"
 	"github.com/stagewire/stagewire/internal/hub"
@@ -27,6 +29,7 @@ import (
 // QuickstartOptions is what a quickstart may be told.
 type QuickstartOptions struct {
 	Dir     string    // where its files go; "" for a temporary folder that is removed in the end
+	Example string    // whose files and story; "" for the built-in one
 	Once    bool      // end after the story
 	Listen  string    // of the hub; "" for a free port
 	Account io.Writer // the live account; nil for none
@@ -66,6 +69,11 @@ func Quickstart(ctx context.Context, o QuickstartOptions, told func(*Summary, *R
 	}
 	start := time.Now()
 	q := &quickstart{o: o, steps: sandbox.QuickstartStory(), out: &account{w: o.Account}}
+	if o.Example != "" {
+		if err := q.read(o.Example); err != nil {
+			return nil, err
+		}
+	}
 	q.clock = NewStoryClock(q.steps[0].At.Add(-time.Hour), time.Now)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -118,6 +126,7 @@ type Running struct {
 type quickstart struct {
 	o              QuickstartOptions
 	steps          []sandbox.Step
+	expected       map[string]map[string]string // of an example: e-mail address → model → stage
 	clock          *StoryClock
 	out            *account
 	hub            *App
@@ -133,6 +142,35 @@ func (q *quickstart) running() *Running {
 		Hub: "http://" + q.hub.Addr().String(), Sandbox: "http://" + q.sandboxSocket.Addr().String(),
 		Receiver: "http://" + q.receiverSocket.Addr().String(), Token: q.hub.Token, Config: q.config,
 	}
+}
+
+// read takes the story of an example, and where it is to lead.
+func (q *quickstart) read(example string) error {
+	root, err := exampleFolder(example)
+	if err != nil {
+		return err
+	}
+	story, err := fs.ReadFile(root, "story.yaml")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the built-in story is its story
+	}
+	if err == nil {
+		q.steps, err = sandbox.ReadStory(story)
+	}
+	if err != nil {
+		return fmt.Errorf("example %s: %w", example, err)
+	}
+	expected, err := fs.ReadFile(root, "expected.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(expected, &q.expected)
+	}
+	if err == nil && len(q.expected) == 0 {
+		err = errors.New("expected.yaml expects nothing")
+	}
+	if err != nil {
+		return fmt.Errorf("example %s: %w", example, err)
+	}
+	return nil
 }
 
 // open writes the files of `init` with free ports in them and opens all parts.
@@ -159,7 +197,7 @@ func (q *quickstart) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if q.config, err = Init(q.o.Dir, InitOptions{Listen: listen, Sandbox: q.sandboxSocket.Addr().String(), Receiver: q.receiverSocket.Addr().String()}); err != nil {
+	if q.config, err = Init(q.o.Dir, InitOptions{Example: q.o.Example, Listen: listen, Sandbox: q.sandboxSocket.Addr().String(), Receiver: q.receiverSocket.Addr().String()}); err != nil {
 		return err
 	}
 	cfg, connectors, err := q.o.Load(q.config)

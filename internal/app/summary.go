@@ -1,9 +1,11 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -56,9 +58,10 @@ type Check struct {
 	Got      string `json:"got"`
 }
 
-// StageLine is where a customer stands in the end.
+// StageLine is where a customer stands in the end, in one model.
 type StageLine struct {
 	Name  string `json:"name"`
+	Model string `json:"model"`
 	Email string `json:"email"`
 	Stage string `json:"stage"`
 	Label string `json:"label"`
@@ -100,7 +103,11 @@ func (q *quickstart) summarize(ctx context.Context, took time.Duration) (*Summar
 		check(vendor+": each twin suppressed", v.DuplicatesSuppressed >= sent.Duplicates, fmt.Sprintf("at least %d", sent.Duplicates), v.DuplicatesSuppressed)
 		equal(vendor+": webhooks lost", 0, sent.Lost)
 	}
-	if err := q.checkCustomers(ctx, s, state, check, equal); err != nil {
+	checkCustomers := func() error { return q.checkCustomers(ctx, s, state, check, equal) }
+	if q.expected != nil {
+		checkCustomers = func() error { return q.checkExpected(ctx, s, equal) }
+	}
+	if err := checkCustomers(); err != nil {
 		return nil, err
 	}
 	if err := q.checkTasks(ctx, s, state, equal); err != nil {
@@ -144,7 +151,12 @@ func (q *quickstart) transitions(ctx context.Context) ([]hub.Transition, error) 
 		}
 		cursor = next
 	}
-	slices.SortStableFunc(all, func(a, b hub.Transition) int { return a.At.Compare(b.At) })
+	slices.SortStableFunc(all, func(a, b hub.Transition) int {
+		if d := a.At.Compare(b.At); d != 0 {
+			return d
+		}
+		return cmp.Compare(a.Sequence, b.Sequence)
+	})
 	return all, nil
 }
 
@@ -189,7 +201,7 @@ func (q *quickstart) checkCustomers(ctx context.Context, s *Summary, state sandb
 		if st := program.Models[0].Stage(stage); st != nil {
 			label = st.Label("zh", "en")
 		}
-		s.Stages = append(s.Stages, StageLine{rec.Name, rec.Email, stage, label, strings.Join(append([]string{"prospect"}, path...), " → ")})
+		s.Stages = append(s.Stages, StageLine{rec.Name, "clc", rec.Email, stage, label, strings.Join(append([]string{"prospect"}, path...), " → ")})
 		for _, w := range program.Writes {
 			vendor := vendorOf(w.Connection)
 			if !slices.Contains(want.Vendors, vendor) {
@@ -222,6 +234,69 @@ func (q *quickstart) checkCustomers(ctx context.Context, s *Summary, state sandb
 		}
 	}
 	return nil
+}
+
+// checkExpected compares where everybody stands, in every model, with what the example says.
+func (q *quickstart) checkExpected(ctx context.Context, s *Summary, equal func(string, any, any)) error {
+	list, _, err := q.hub.store.Customers(ctx, hub.CustomerQuery{Page: hub.Page{Limit: 200}})
+	if err != nil {
+		return err
+	}
+	s.Customers = len(list)
+	equal("customers", len(q.expected), len(list))
+	program := q.hub.pipeline.Program()
+	for _, email := range slices.Sorted(maps.Keys(q.expected)) {
+		found, _, err := q.hub.store.Customers(ctx, hub.CustomerQuery{Page: hub.Page{Limit: 2}, Email: email})
+		if err != nil {
+			return err
+		}
+		equal(email+" is one customer", 1, len(found))
+		if len(found) == 0 {
+			continue
+		}
+		rec := found[0]
+		stages := map[string]string{}
+		for _, st := range rec.Stages {
+			stages[st.Model] = st.Stage
+		}
+		for _, m := range program.Models {
+			stage := stages[m.Name]
+			equal(email+": "+m.Name, q.expected[email][m.Name], stage)
+			line := StageLine{Name: rec.Name, Model: m.Name, Email: rec.Email, Stage: stage, Label: stage}
+			if st := m.Stage(stage); st != nil {
+				line.Label = both(st.Labels, stage)
+			}
+			way := []string{m.Initial(time.Time{}).Stage}
+			for _, t := range s.Transitions {
+				if t.CustomerID == rec.ID && t.Model == m.Name {
+					way = append(way, t.To)
+				}
+			}
+			line.Path = strings.Join(way, " → ")
+			s.Stages = append(s.Stages, line)
+		}
+	}
+	return nil
+}
+
+// both is a label in the model's own language and in English.
+func both(labels map[string]string, name string) string {
+	var texts []string
+	for _, l := range slices.Sorted(maps.Keys(labels)) {
+		if l != "en" {
+			texts = append(texts, labels[l])
+		}
+	}
+	if len(texts) > 1 {
+		texts = texts[:1]
+	}
+	if english := labels["en"]; english != "" {
+		texts = append(texts, english)
+	}
+	if len(texts) == 0 {
+		return name
+	}
+	return strings.Join(texts, ", ")
 }
 
 // checkTasks looks for every task that was owed, once, in the vendors' own state.
@@ -298,9 +373,9 @@ func vendorOf(connection string) string {
 // Print writes the summary as tables.
 func (s *Summary) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "\nCUSTOMER\tSTAGE\tWAY")
+	fmt.Fprintln(t, "\nCUSTOMER\tMODEL\tSTAGE\tWAY")
 	for _, line := range s.Stages {
-		fmt.Fprintf(t, "%s\t%s (%s)\t%s\n", line.Name, line.Stage, line.Label, line.Path)
+		fmt.Fprintf(t, "%s\t%s\t%s (%s)\t%s\n", line.Name, line.Model, line.Stage, line.Label, line.Path)
 	}
 	fmt.Fprintln(t, "\nVENDOR\tWEBHOOKS\tDUPLICATES\tEVENTS\tECHOES\tSTAGE CHANGES\tUPDATES\tTAGS\tTASKS\tTICKETS")
 	for _, vendor := range sandbox.Vendors {

@@ -20,7 +20,7 @@ type views struct{ *App }
 // Customer tells what the facts of the customer say.
 func (v views) Customer(_ context.Context, rec *hub.CustomerRecord) (server.CustomerView, error) {
 	out := server.CustomerView{
-		Traits: map[string]server.Trait{}, Consent: map[string]string{}, Facts: map[string]server.KindFacts{}, Labels: map[string]string{},
+		Traits: map[string]server.Trait{}, Consent: map[string]string{}, Facts: map[string]server.KindFacts{}, Labels: map[string]map[string]string{},
 	}
 	v.mu.RLock()
 	compiled := v.compiled
@@ -29,7 +29,7 @@ func (v views) Customer(_ context.Context, rec *hub.CustomerRecord) (server.Cust
 		for _, m := range compiled.models {
 			if m.Name == st.Model {
 				if stage := m.Stage(st.Stage); stage != nil {
-					out.Labels[m.Name] = stage.Label("zh", "en")
+					out.Labels[m.Name] = stage.Labels
 				}
 			}
 		}

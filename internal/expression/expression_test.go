@@ -222,7 +222,8 @@ func TestMistakes(t *testing.T) {
 		{`2 * since("order.paid") > days(3)`, `*`, "a time since something can only be compared", "calculate on the other side: since(…) >= 2 * days(30)"},
 		{`within("order.paid", days(150000))`, `days`, "a window is at most 100 years long", "leave the window out to look at everything"},
 		{`date("2026-13-01") > customer.created`, `"2026-13-01"`, `"2026-13-01" is not a date`, `write date("2026-03-01") or date("2026-03-01T10:00:00Z")`},
-		{`all(1..1000000, # > 0)`, `..`, "ranges are not supported", ""},
+		{`all(1..1000000, # > 0)`, `..`, "ranges are not supported", "ask about events or objects: all(orders, .paid)"},
+		{`since("order.paid") > days(146000)`, `days`, "a span is at most 100 years long", ""},
 		{`.amount > eur(1)`, `.`, "# and .field mean something only inside a predicate such as count(\"order.paid\", .amount > eur(50))", ""},
 		{`customer.name ?? "" == "x"`, `==`, "?? needs brackets beside another operator", `write (customer.name ?? "") == "Ada"`},
 		{`weekday() == "monday"`, `"monday"`, `"monday" is no day of the week: mon, tue, wed, thu, fri, sat, sun`, ""},
@@ -303,15 +304,36 @@ func TestRunTimeErrorsDoNotHold(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	for name, text := range map[string]string{
-		"too many parts": strings.Repeat(`ever("any") and `, 400) + "true",
-		"too long":       `"` + strings.Repeat("a", 1<<20) + `" == ""`,
-		"brackets":       strings.Repeat("(", 10_000) + "true" + strings.Repeat(")", 10_000),
-		"nots":           strings.Repeat("!", 10_000) + "true",
-		"regexp":         `"a" matches "` + strings.Repeat("(a{1000})", 1000) + `"`,
+	for _, c := range []struct{ name, text, message string }{
+		{"too many parts", strings.Repeat(`ever("any") and `, 400) + "true", "the expression is too long: more than 500 parts"},
+		{"ten thousand parts", strings.Repeat(`1+`, 5_000) + "1 > 0", "the expression is too long: more than 500 parts"},
+		{"ten thousand calls", strings.Repeat(`ever("any") and `, 10_000) + "true", "the expression is too long: 160004 bytes, at most 16384"},
+		{"too long", `"` + strings.Repeat("a", 1<<20) + `" == ""`, "the expression is too long: 1048584 bytes, at most 16384"},
+		{"brackets", strings.Repeat("(", 5_000) + "true" + strings.Repeat(")", 5_000), "the expression is nested too deeply"},
+		{"nots", strings.Repeat("!", 10_000) + "true", "the expression is too long: more than 500 parts"},
+		{"a large pattern", `"a" matches "` + strings.Repeat("(a{1000})", 1000) + `"`, "a pattern has at most 500 characters"},
+		{"a pattern that grows", `"a" matches "((a{1000}){1000}){1000}"`, "error parsing regexp: invalid repeat count: `{1000}`"},
+		{"a pattern of a megabyte", `"a" matches "` + strings.Repeat("ab", 1<<19) + `"`, "the expression is too long: 1048590 bytes, at most 16384"},
+		{"a range", `all(1..1000000, # > 0)`, "ranges are not supported"},
+		{"four hundred years", `within("order.paid", 400 * days(365))`, ""},
+		{"four hundred years of silence", `since("order.paid") >= days(146000)`, "a span is at most 100 years long"},
+		{"a window of four hundred years", `count("order.paid", months(4800)) > 1`, "a window is at most 100 years long"},
+		{"a zone", `hour("Europe/Atlantis") > 3`, `there is no time zone "Europe/Atlantis"; zones are named like Europe/Berlin`},
+		{"a zone outside", `hour("../../etc/passwd") > 3`, `there is no time zone "../../etc/passwd"; zones are named like Europe/Berlin`},
+		{"a zone of a megabyte", `hour("` + strings.Repeat("a", 10_000) + `") > 3`, `"` + strings.Repeat("a", 40) + `…" is no time zone such as Europe/Berlin`},
+		{"NUL", "\x00", ""},
+		{"no text", "\xff\xfe", "the expression is not valid UTF-8"},
 	} {
-		if p, _ := Compile(text, &Env{}); p != nil {
-			t.Errorf("%s: compiles", name)
+		began := time.Now()
+		p, problems := Compile(c.text, &Env{})
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s takes %s", c.name, took)
+		}
+		if c.message == "" {
+			continue // calculated: kept within bounds at run time
+		}
+		if p != nil || len(problems) == 0 || problems[0].Message != c.message {
+			t.Errorf("%s: %v %.300v", c.name, p != nil, problems)
 		}
 	}
 	var prof fact.Profile

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/expr-lang/expr/ast"
 
@@ -100,7 +101,7 @@ func (c *checker) binary(n *ast.BinaryNode) term {
 	case "??":
 		return c.otherwise(n)
 	case "..":
-		return c.fail(n, "", "ranges are not supported")
+		return c.fail(n, "ask about events or objects: all(orders, .paid)", "ranges are not supported")
 	}
 	l, r := c.elab(n.Left), c.elab(n.Right)
 	if l.typ.Base == Unknown || r.typ.Base == Unknown {
@@ -121,7 +122,7 @@ func (c *checker) binary(n *ast.BinaryNode) term {
 				return c.fail(n.Right, "", "a pattern is written out, not calculated")
 			}
 			if len(s.Value) > maxPattern {
-				return c.fail(n.Right, "", "a pattern has at most %d characters", maxPattern)
+				return c.fail(n.Right, "a rule needs no more than a few words: say \"refund|return\"", "a pattern has at most %d characters", maxPattern)
 			}
 			re, err := regexp.Compile(s.Value)
 			if err != nil {
@@ -244,6 +245,16 @@ func (c *checker) compare(n *ast.BinaryNode, l, r term) term {
 	}
 	if r.typ.Optional {
 		return c.guard(n.Right, r)
+	}
+	for _, side := range []struct {
+		at ast.Node
+		term
+	}{{n.Left, l}, {n.Right, r}} {
+		if k, ok := side.node.(*ast.ConstantNode); ok {
+			if d, ok := k.Value.(time.Duration); ok && (d > maxWindow || d < -maxWindow) {
+				return c.fail(side.at, "", "a span is at most 100 years long")
+			}
+		}
 	}
 	switch lb, rb := l.typ.Base, r.typ.Base; {
 	case lb == Elapsed && rb == Duration:

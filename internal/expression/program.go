@@ -309,6 +309,8 @@ func CompileValue(text string, env *Env) (p *Program, problems []Problem) {
 	return p, nil
 }
 
+var tooManyParts = Problem{Message: fmt.Sprintf("the expression is too long: more than %d parts", maxNodes), Suggestion: "name parts of it under define:"}
+
 // tooMuch refuses what would make the parser itself expensive.
 func tooMuch(text string) (Problem, bool) {
 	switch {
@@ -329,8 +331,11 @@ func tooMuch(text string) (Problem, bool) {
 		case '!', '-', '+', '?', ':':
 			unary++
 		}
-		if depth > maxDepth || unary > 4*maxNodes {
+		switch {
+		case depth > maxDepth:
 			return Problem{Offset: utf8.RuneCountInString(text[:i]), Message: "the expression is nested too deeply"}, false
+		case unary > 4*maxNodes:
+			return tooManyParts, false
 		}
 	}
 	return Problem{}, true

@@ -20,7 +20,7 @@ func (views) Customer(context.Context, *hub.CustomerRecord) (CustomerView, error
 	return CustomerView{
 		Traits: map[string]Trait{"plan": {Value: "pro", Connection: "crm", At: Time(wire)}},
 		Facts:  map[string]KindFacts{"order.paid": {Count: 2, FirstAt: Time(wire), LastAt: Time(wire), Sum: []Money{{"80.00", "EUR"}}}},
-		Labels: map[string]string{"clc": "Active"},
+		Labels: map[string]map[string]string{"clc": {"en": "Active", "zh": "活跃客户"}},
 	}, nil
 }
 
@@ -124,7 +124,7 @@ func ada() *hub.CustomerRecord {
 func TestShapes(t *testing.T) {
 	r := start(t, func(o *Options) { o.Now = func() time.Time { return wire } })
 	r.customers = []*hub.CustomerRecord{ada()}
-	customer := `{"consent":{},"created_at":"2026-03-01T10:00:00Z","facts":{"order.paid":{"count":2,"first_at":"2026-03-01T10:00:00Z","last_at":"2026-03-01T10:00:00Z","sum":[{"amount":"80.00","currency":"EUR"}]}},"id":"cus_1","identifiers":[{"kind":"email","value":"ada@example.com"},{"kind":"shopify_customer","value":"7","connection":"shop"}],"name":"Ada","stages":{"clc":{"stage":"active","label":"Active","since":"2026-03-01T10:00:00Z","by":"rule","version":3,"wakes_at":null}},"tags":["vip"],"traits":{"plan":{"value":"pro","connection":"crm","at":"2026-03-01T10:00:00Z"}},"updated_at":"2026-03-01T10:00:00Z"}`
+	customer := `{"consent":{},"created_at":"2026-03-01T10:00:00Z","facts":{"order.paid":{"count":2,"first_at":"2026-03-01T10:00:00Z","last_at":"2026-03-01T10:00:00Z","sum":[{"amount":"80.00","currency":"EUR"}]}},"id":"cus_1","identifiers":[{"kind":"email","value":"ada@example.com"},{"kind":"shopify_customer","value":"7","connection":"shop"}],"name":"Ada","stages":{"clc":{"stage":"active","label":"活跃客户","labels":{"en":"Active","zh":"活跃客户"},"since":"2026-03-01T10:00:00Z","by":"rule","version":3,"wakes_at":null}},"tags":["vip"],"traits":{"plan":{"value":"pro","connection":"crm","at":"2026-03-01T10:00:00Z"}},"updated_at":"2026-03-01T10:00:00Z"}`
 	r.rows["whk_1"] = hub.WebhookRecord{ID: "whk_1", Connection: "crm", ReceivedAt: wire, State: hub.WebhookDone, Kinds: []string{"order.paid"}, EventIDs: []string{"evt_1"}, Position: hub.Position{Seq: 1}}
 	r.webhooks = []hub.StoredWebhook{
 		{Webhook: hub.Webhook{ID: "whk_1", Connection: "crm", Body: []byte("\x00{}"), Headers: []hub.Header{{Name: "X-A", Value: "1"}, {Name: "X-A", Value: "2"}, {Name: "X-Pipely-Hmac", Value: "s"}}}, Position: hub.Position{Seq: 1}},

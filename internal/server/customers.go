@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"golang.org/x/text/language"
+
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -20,7 +22,7 @@ func apiContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), apiTimeout)
 }
 
-func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord) (Customer, error) {
+func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord, asked []language.Tag) (Customer, error) {
 	view, err := s.opts.Views.Customer(ctx, rec)
 	if err != nil {
 		return Customer{}, fmt.Errorf("customer %s: %w", rec.ID, err)
@@ -43,11 +45,11 @@ func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord) (Custome
 		if st.Subject.Kind != hub.SubjectCustomer && st.Subject.Kind != rec.Kind && st.Subject.Kind != "" {
 			continue // a deal's stage is not the customer's
 		}
-		label := view.Labels[st.Model]
-		if label == "" {
-			label = st.Stage
+		labels := view.Labels[st.Model]
+		if labels == nil {
+			labels = map[string]string{}
 		}
-		out.Stages[st.Model] = Stage{st.Stage, label, Time(st.Since), st.By, st.Version, Time(st.WakesAt)}
+		out.Stages[st.Model] = Stage{st.Stage, label(labels, st.Stage, asked), labels, Time(st.Since), st.By, st.Version, Time(st.WakesAt)}
 	}
 	return out, nil
 }
@@ -73,9 +75,9 @@ func (s *Server) listCustomers(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	items := make([]Customer, len(rows))
+	items, asked := make([]Customer, len(rows)), languages(c)
 	for i, row := range rows {
-		if items[i], err = s.customer(ctx, row); err != nil {
+		if items[i], err = s.customer(ctx, row, asked); err != nil {
 			return err
 		}
 	}
@@ -89,7 +91,7 @@ func (s *Server) getCustomer(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	out, err := s.customer(ctx, rec)
+	out, err := s.customer(ctx, rec, languages(c))
 	if err != nil {
 		return err
 	}

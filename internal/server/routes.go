@@ -35,12 +35,13 @@ type parameter struct{ name, about string }
 
 var (
 	paging = []parameter{{"limit", "Items on a page, 1 to 200; 50 where not given."}, {"cursor", "The next of the page before."}}
+	spoken = parameter{"lang", "Language of label, such as zh-Hant; Accept-Language where not given, else the model's own."}
 	routes = []route{
 		{"GET", "/customers", "listCustomers", "Customers, newest change first.", viewer, with(paging,
 			parameter{"q", "In name or e-mail."}, parameter{"email", "E-mail address."}, parameter{"identifier", "<kind>:<value>"},
-			parameter{"model", "Together with stage."}, parameter{"stage", "In this stage of model."}, parameter{"tag", "Has this tag."},
+			parameter{"model", "Together with stage."}, parameter{"stage", "In this stage of model."}, parameter{"tag", "Has this tag."}, spoken,
 		), nil, List[Customer]{}, (*Server).listCustomers},
-		{"GET", "/customers/:id", "getCustomer", "One view of one customer.", viewer, nil, nil, Customer{}, (*Server).getCustomer},
+		{"GET", "/customers/:id", "getCustomer", "One view of one customer.", viewer, []parameter{spoken}, nil, Customer{}, (*Server).getCustomer},
 		{"GET", "/customers/:id/timeline", "getTimeline", "What happened, newest first.", viewer, paging, nil, List[Entry]{}, (*Server).timeline},
 		{"GET", "/customers/:id/events", "getEvents", "All known events, oldest first.", viewer, nil, nil, List[Event]{}, (*Server).events},
 		{"GET", "/customers/:id/explain", "explain", "Why the customer is in a stage, clause by clause.", viewer, []parameter{

@@ -39,12 +39,13 @@ type Trait struct {
 
 // Stage is where a customer stands in one model.
 type Stage struct {
-	Stage   string     `json:"stage"`
-	Label   string     `json:"label"`
-	Since   *time.Time `json:"since"`
-	By      string     `json:"by"`
-	Version int        `json:"version"`
-	WakesAt *time.Time `json:"wakes_at"`
+	Stage   string            `json:"stage"`
+	Label   string            `json:"label"`  // in the reader's language, else in the model's own
+	Labels  map[string]string `json:"labels"` // all of them, by language
+	Since   *time.Time        `json:"since"`
+	By      string            `json:"by"`
+	Version int               `json:"version"`
+	WakesAt *time.Time        `json:"wakes_at"`
 }
 
 // KindFacts sums up a customer's events of one kind.
@@ -58,9 +59,9 @@ type KindFacts struct {
 // CustomerView is what the facts of a customer say. Values of traits are string, float64, bool or []string.
 type CustomerView struct {
 	Traits  map[string]Trait
-	Consent map[string]string    // by channel
-	Facts   map[string]KindFacts // by kind
-	Labels  map[string]string    // of the present stage, by model
+	Consent map[string]string            // by channel
+	Facts   map[string]KindFacts         // by kind
+	Labels  map[string]map[string]string // of the present stage, by model and language
 }
 
 // Customer is one customer.
