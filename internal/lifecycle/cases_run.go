@@ -97,11 +97,13 @@ func (t *Test) Watch(m *Model, watch func(Moment)) TestResult {
 	return r
 }
 
-// Fails reports whether the test fails on a changed model. With textual set the change is one to the text of a
-// condition: then what the sentence says does not count, for that text is part of it.
-func (t *Test) Fails(m *Model, textual bool) bool {
+// Fails runs the test on a changed model. It notices the change where what is decided is not as expected, or a named
+// condition; it differs where the explanation is another one at least. With textual set the change is one to the text of a
+// condition, which explanations repeat: then another explanation alone is no notice of it.
+func (t *Test) Fails(m *Model, textual bool) (notices, differs bool) {
 	r, _ := t.run(m, nil, true)
-	return slices.ContainsFunc(r.Details, func(f Failure) bool { return !textual || !f.explains })
+	notices = slices.ContainsFunc(r.Details, func(f Failure) bool { return !textual || !f.explains })
+	return notices, len(r.Details) > 0
 }
 
 // Trace returns the moves of the test's customer through Until.
@@ -336,7 +338,11 @@ func (r *runner) check(x *Expectation) []Failure {
 		}
 	}
 	for _, c := range x.Clauses {
-		for _, got := range r.clause(c.Text, x.At) {
+		found := r.clause(c.Text, x.At)
+		if len(found) == 0 { // of a changed model: in its own, it was looked up when the test was read
+			fail(Failure{Line: c.Line, What: c.Text + " is", Expected: fmt.Sprint(c.Is), Got: "no part of the model", explains: true})
+		}
+		for _, got := range found {
 			if got.Result == nil || *got.Result != c.Is {
 				text := "not to be evaluated"
 				if got.Result != nil {
@@ -345,7 +351,7 @@ func (r *runner) check(x *Expectation) []Failure {
 				if got.Value != "" {
 					text += " (it is " + got.Value + ")"
 				}
-				fail(Failure{Line: c.Line, What: c.Text + " is", Expected: fmt.Sprint(c.Is), Got: text, explains: true})
+				fail(Failure{Line: c.Line, What: c.Text + " is", Expected: fmt.Sprint(c.Is), Got: text, explains: r.m.defines[c.Text] == nil})
 				break
 			}
 		}

@@ -70,8 +70,12 @@ func Check(ctx context.Context, m *lifecycle.Model, limits Limits) (*Report, err
 	if err := each(ctx, len(list), func(i int) {
 		for j := range m.Tests {
 			// One test that notices is enough for the mutant; one mutant that makes it fail is enough for the test.
-			if (!noticed[i] || !failed[j].Load()) && m.Tests[j].Fails(list[i].model, list[i].textual) {
-				noticed[i] = true
+			if noticed[i] && failed[j].Load() {
+				continue
+			}
+			notices, differs := m.Tests[j].Fails(list[i].model, list[i].textual)
+			noticed[i] = noticed[i] || notices
+			if differs {
 				failed[j].Store(true)
 			}
 		}

@@ -99,10 +99,18 @@ var swaps = map[string][]string{
 var wordSwaps = map[string]string{"ever": "never", "never": "ever", "any": "none", "none": "any", "true": "false", "false": "true"}
 
 // edits returns the small changes of an expression: other operators, not dropped, other numbers, a part of and/or dropped.
+// No two of them come to the same text.
 func edits(text string) []edit {
 	list := tokens(text)
 	var out []edit
-	add := func(t token, now, what string) { out = append(out, edit{t.from, t.text, now, what}) }
+	seen := map[string]bool{}
+	keep := func(e edit) {
+		if came := strings.Join(strings.Fields(e.apply(text)), " "); !seen[came] {
+			seen[came] = true
+			out = append(out, e)
+		}
+	}
+	add := func(t token, now, what string) { keep(edit{t.from, t.text, now, what}) }
 	for i, t := range list {
 		field := i > 0 && (list[i-1].text == "." || list[i-1].text == "?.")
 		switch {
@@ -112,7 +120,9 @@ func edits(text string) []edit {
 			}
 			switch {
 			case t.text == "and" || t.text == "or" || t.text == "&&" || t.text == "||":
-				out = append(out, drops(text, list, i)...)
+				for _, e := range drops(text, list, i) {
+					keep(e)
+				}
 			case t.text == "not" || t.text == "!":
 				add(t, "", "not was dropped")
 			case wordSwaps[t.text] != "" && (t.text == "true" || t.text == "false" || i+1 < len(list) && list[i+1].text == "("):

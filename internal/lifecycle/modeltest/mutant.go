@@ -209,11 +209,11 @@ func (k *maker) rules() {
 		}
 		was := n.Content
 		n.Content = slices.Delete(slices.Clone(was), i, i+1)
-		k.try(Mutant{Line: r.Line, Column: r.Column, Path: path, What: "the rule was dropped"})
+		k.try(Mutant{Line: r.Line, Column: r.Column, Path: path, What: "the rule for " + rules[i].Stage + " was dropped"})
 		if i+1 < len(rules) {
 			n.Content = slices.Clone(was)
 			n.Content[i], n.Content[i+1] = was[i+1], was[i]
-			k.try(Mutant{Line: r.Line, Column: r.Column, Path: path, What: "the rule changed places with the next one"})
+			k.try(Mutant{Line: r.Line, Column: r.Column, Path: path, What: "the rule for " + rules[i].Stage + " changed places with the one for " + rules[i+1].Stage})
 		}
 		n.Content = was
 	}
