@@ -296,8 +296,8 @@ func TestEventsOfTests(t *testing.T) {
 	}
 	number := func(v float64) *float64 { return &v }
 	five := 5
-	money := hub.Money{}
-	if money, err = hub.ParseMoney("120", "EUR"); err != nil {
+	money, err := hub.ParseMoney("120", "EUR")
+	if err != nil {
 		t.Fatal(err)
 	}
 	wantScores := []TestScores{

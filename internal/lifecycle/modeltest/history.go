@@ -195,7 +195,7 @@ func (v *vocabulary) expression(text string, texts map[string]bool) {
 
 // history makes the i-th customer: always the same one.
 func (v *vocabulary) history(i int) *lifecycle.Test {
-	r := rand.New(rand.NewPCG(uint64(i), 20260101)) //nolint:gosec // repeatable on purpose, nothing secret
+	r := rand.New(rand.NewPCG(uint64(i), 20260101))
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	if len(v.dates) > 0 {
 		at = pick(r, v.dates).Add(-v.gap(r))
@@ -293,7 +293,7 @@ func (v *vocabulary) event(r *rand.Rand, kind hub.Kind, at time.Time) hub.Event 
 		if r.IntN(2) == 0 {
 			continue
 		}
-		var value any = v.property(r, []hub.PropertyType{hub.Text, hub.Text, hub.Number, hub.Bool}[r.IntN(4)], at)
+		value := v.property(r, []hub.PropertyType{hub.Text, hub.Text, hub.Number, hub.Bool}[r.IntN(4)], at)
 		if name == "tags" {
 			value = v.property(r, hub.Texts, at)
 		}

@@ -28,7 +28,6 @@ type maker struct {
 	root *yaml.Node // the file without tests
 	out  []*Mutant
 	most int
-	made int // compiled and not
 }
 
 // mutants returns the changes of m that compile, at most most of them: of more, evenly chosen ones.
