@@ -132,7 +132,7 @@ func builtin() *Kinds {
 			k.byName[name] = Kind{Name: name, Group: group, Object: stateful, Properties: types}
 		}
 	}
-	add(GroupPerson, "customer", "created updated deleted restored merged erased", "into", "reason")
+	add(GroupPerson, "customer", "created updated deleted restored merged erased", "into", "reason", "source")
 	add(GroupPerson, "consent", "changed", "channel", "state")
 	add(GroupPerson, "tag", "added removed", "tags:texts")
 	add(GroupPerson, "list", "joined left", "list")
@@ -152,25 +152,32 @@ func builtin() *Kinds {
 	add(GroupService, "message", "received sent", "ticket", "channel", "text", "public:bool")
 	add(GroupService, "chat", "started", "channel")
 	add(GroupService, "call", "completed", "direction", "seconds:number", "result")
-	add(GroupService, "complaint", "raised", "ticket", "subject")
+	add(GroupService, "meeting", "held missed", "subject", "minutes:number") // a consultation, a viewing, a visit; missed: they did not come
+	add(GroupService, "complaint", "raised", "ticket", "subject", "reason")
 	add(GroupService, "task", "created completed overdue", "subject", "status", "due_at:time", "reference")
 	add(GroupVoice, "survey", "answered", "metric", "score:number", "scale:number", "text")
 	add(GroupVoice, "review", "posted", "product", "score:number", "scale:number", "text")
 	add(GroupVoice, "referral", "made", "referred")     // of the one who recommends: whom
 	add(GroupVoice, "referral", "accepted", "referrer") // of the one who came: by whom
 	add(GroupAttention, "email", "delivered opened clicked bounced unsubscribed", "campaign", "subject", "url", "reason")
-	add(GroupAttention, "page", "viewed", "url", "title")
+	add(GroupAttention, "ad", "viewed clicked", "campaign", "source") // source: where it was shown
+	add(GroupAttention, "page", "viewed", "url", "title", "source")   // source: what led there, as search or newsletter
 	add(GroupAttention, "product", "viewed", "product", "amount:money")
+	add(GroupAttention, "product", "compared", "products:texts", "by") // by: price, service, function
+	add(GroupAttention, "product", "used", "product", "feature", "minutes:number")
+	add(GroupAttention, "review", "viewed", "product", "score:number", "scale:number") // read by them, not written
 	add(GroupAttention, "content", "viewed", "content")
 	add(GroupAttention, "search", "performed", "query", "results:number")
 	add(GroupAttention, "webinar", "attended", "webinar", "minutes:number")
 	add(GroupAttention, "social", "followed unfollowed shared", "channel", "content")
 	add(GroupAttention, "campaign", "scanned", "campaign")
 	add(GroupAttention, "menu", "clicked", "item")
-	add(GroupAttention, "app", "opened", "app")
+	add(GroupAttention, "app", "opened", "app")      // a mini-program too
+	add(GroupAttention, "store", "visited", "store") // a shop of stone
 	add(GroupReward, "coupon", "redeemed", "code", "amount:money")
 	add(GroupReward, "points", "changed", "points:number", "balance:number")
 	add(GroupReward, "reward", "claimed", "reward", "points:number")
+	add(GroupReward, "membership", "joined changed left", "program", "level")
 	add(GroupStage, "stage", "set", "field", "value", "previous", "by")
 	add(GroupStage, "stage", "entered", "model", "stage", "from")
 	add(GroupSystem, "connection", "revoked", "reason")
