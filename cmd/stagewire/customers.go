@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/server"
 )
 
@@ -121,19 +122,31 @@ func newCustomersShowCommand(g *globals) *cobra.Command {
 	return show
 }
 
-// findCustomer takes an id as it is and looks an e-mail address up.
+// findCustomer takes an id as it is, looks an e-mail address up, and takes anything else for a part of a name.
 func findCustomer(c *cobra.Command, a *api, who string) (string, error) {
-	if !strings.Contains(who, "@") {
+	if strings.HasPrefix(who, hub.PrefixCustomer) || strings.TrimSpace(who) == "" {
 		return who, nil
 	}
-	page, _, err := ask[server.List[server.Customer]](c.Context(), a, "GET", "/customers", url.Values{"email": {who}}, nil)
+	query, what := url.Values{"q": {who}}, "name like"
+	if strings.Contains(who, "@") {
+		query, what = url.Values{"email": {who}}, "e-mail address"
+	}
+	query.Set("limit", "6")
+	page, _, err := ask[server.List[server.Customer]](c.Context(), a, "GET", "/customers", query, nil)
 	if err != nil {
 		return "", err
 	}
-	if len(page.Items) == 0 {
-		return "", fmt.Errorf("no customer has the e-mail address %s", who)
+	switch len(page.Items) {
+	case 0:
+		return "", fmt.Errorf("no customer has the %s %s: `stagewire customers` lists them, --identifier <kind>:<value> looks for others", what, visible(who))
+	case 1:
+		return page.Items[0].ID, nil
 	}
-	return page.Items[0].ID, nil
+	var some []string
+	for _, item := range page.Items[:min(len(page.Items), 5)] {
+		some = append(some, item.ID+" "+visible(item.Name))
+	}
+	return "", fmt.Errorf("several customers have the %s %s, say which by its id: %s", what, visible(who), strings.Join(some, ", "))
 }
 
 func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[server.Entry], lang string) error {

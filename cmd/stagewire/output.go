@@ -52,16 +52,21 @@ func table(w io.Writer, head string, rows [][]string) error {
 
 // visible is text without what would move the cursor, at most 100 characters of it.
 func visible(text string) string {
-	text = strings.Map(func(r rune) rune {
+	text = harmless(text)
+	if runes := []rune(text); len(runes) > 100 {
+		text = string(runes[:99]) + "…"
+	}
+	return strings.TrimSpace(text)
+}
+
+// harmless is text without what would move the cursor.
+func harmless(text string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
 			return ' '
 		}
 		return r
 	}, text)
-	if runes := []rune(text); len(runes) > 100 {
-		text = string(runes[:99]) + "…"
-	}
-	return strings.TrimSpace(text)
 }
 
 func when(t *time.Time) string {

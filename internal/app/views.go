@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
@@ -62,67 +61,6 @@ func factsOf(rec *hub.CustomerRecord) (*fact.Facts, error) {
 		profiles = append(profiles, profile)
 	}
 	return fact.Union(profiles...), nil
-}
-
-// Explain tells why the customer is in her stage, clause by clause.
-func (v views) Explain(_ context.Context, rec *hub.CustomerRecord, name string, at time.Time) (*server.Explain, error) {
-	v.mu.RLock()
-	compiled := v.compiled
-	v.mu.RUnlock()
-	for _, m := range compiled.models {
-		if m.Name != name {
-			continue
-		}
-		for _, st := range rec.Stages {
-			if st.Model != name {
-				continue
-			}
-			facts, err := factsOf(rec)
-			if err != nil {
-				return nil, err
-			}
-			state := lifecycle.State{Stage: st.Stage, Since: st.Since, DecidedAt: st.DecidedAt, WakesAt: st.WakesAt, By: st.By, Path: st.Path}
-			if at.IsZero() {
-				at = v.Clock.Business()
-			} else {
-				facts = facts.AsOf(at)
-			}
-			stages := map[string]string{}
-			for _, other := range rec.Stages {
-				stages[other.Model] = other.Stage
-			}
-			return explained(m.Explain(facts, stages, state, at), st.Version), nil
-		}
-		return nil, fmt.Errorf("customer %s has no stage in model %s yet: %w", rec.ID, name, hub.ErrNotFound)
-	}
-	return nil, fmt.Errorf("model %q is not in use: %w", name, hub.ErrNotFound)
-}
-
-func explained(e lifecycle.Explanation, version int) *server.Explain {
-	out := &server.Explain{
-		Model: e.Model, Version: version, Stage: e.Stage, Since: server.Time(e.Since), At: server.Time(e.At),
-		Rules: []server.ExplainRule{}, Next: server.ExplainNext{At: e.Next.At, To: e.Next.To}, Nearest: []server.Nearest{},
-	}
-	for _, r := range e.Rules {
-		out.Rules = append(out.Rules, server.ExplainRule{
-			Stage: r.Stage, When: r.When, Line: r.Line, Reached: r.Reached, Result: r.Result != nil && *r.Result, Error: r.Error, Clauses: clauses(r.Clauses),
-		})
-	}
-	return out
-}
-
-func clauses(list []lifecycle.ClauseExplanation) []server.Clause {
-	out := []server.Clause{}
-	for _, c := range list {
-		facts := []server.ClauseFact{}
-		for _, f := range c.Facts {
-			facts = append(facts, server.ClauseFact{Name: f.Name, Value: f.Value, EventIDs: f.EventIDs})
-		}
-		out = append(out, server.Clause{
-			Text: c.Text, Line: c.Line, Column: c.Column, Value: c.Value, Result: c.Result, Facts: facts, FlipsAt: c.FlipsAt, Clauses: clauses(c.Clauses),
-		})
-	}
-	return out
 }
 
 // Models returns the models that decide, the newest draft's where it differs, and the shipped ones nobody uses.

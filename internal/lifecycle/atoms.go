@@ -99,8 +99,11 @@ func (s *search) atoms(c *expression.Clause) []atom {
 	return out
 }
 
+// NowhereYet is the connection of an event of a change that would be news from whatever system.
+const NowhereYet = "anywhere"
+
 func event(kind string, properties map[string]any) hub.Event {
-	return hub.Event{Kind: kind, Connection: "example", Properties: properties}
+	return hub.Event{Kind: kind, Connection: NowhereYet, Properties: properties}
 }
 
 func fixed(ev hub.Event, words string) atom {

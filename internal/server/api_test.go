@@ -24,11 +24,14 @@ func (views) Customer(context.Context, *hub.CustomerRecord) (CustomerView, error
 	}, nil
 }
 
-func (views) Explain(_ context.Context, _ *hub.CustomerRecord, model string, at time.Time) (*Explain, error) {
-	if model != "clc" {
-		return nil, fmt.Errorf("model %q: %w", model, hub.ErrNotFound)
+func (views) Explain(_ context.Context, _ *hub.CustomerRecord, q ExplainQuery) (*Explain, error) {
+	if q.Model == "" && q.Transition == "" {
+		return nil, fmt.Errorf("say which model: %w", hub.ErrInvalid)
 	}
-	return &Explain{Model: model, At: Time(at), Rules: []ExplainRule{{Stage: "active", Clauses: []Clause{{Text: "a"}}}}}, nil
+	if q.Model != "clc" && q.Transition == "" {
+		return nil, fmt.Errorf("model %q: %w", q.Model, hub.ErrNotFound)
+	}
+	return &Explain{Model: "clc", At: Time(q.At), Transition: &Transition{ID: q.Transition}, Rules: []ExplainRule{{Stage: "active", Clauses: []Clause{{Text: "a"}}}}}, nil
 }
 
 func (views) Funnel(_ context.Context, model string, q FunnelQuery) (*Funnel, error) {
@@ -177,31 +180,32 @@ func TestBadRequests(t *testing.T) {
 	r := start(t, nil)
 	r.customers = []*hub.CustomerRecord{ada()}
 	for path, want := range map[string]string{ // status and part of the detail
-		"GET /customers?stat=x":                                "400 unknown query parameter",
-		"GET /customers?limit=201":                             "400 limit",
-		"GET /customers?identifier=email":                      "400 <kind>:<value>",
-		"GET /customers?stage=lost":                            "400 stage needs model",
-		"GET /customers/none":                                  "404 customer none",
-		"GET /customers/cus_1/explain?model=x":                 "404 model",
-		"GET /customers/cus_1/explain":                         "400 say which model",
-		"GET /customers/cus_1/explain?at=monday":               "400 2026-03-01T10:00:00Z",
-		"GET /models/none":                                     "404 model",
-		"GET /webhooks/none":                                   "404 webhook",
-		"GET /webhooks?state=lost":                             "400 state",
-		"GET /models/cls/funnel":                               "404 not in use",
-		"GET /models/clc/funnel?from=monday":                   "400 neither a date such as 2026-03-01 nor a time",
-		"GET /models/clc/funnel?cohort=moon":                   "400 none of day, week, month, quarter, year",
-		"GET /models/clc/funnel?from=2026-02-01&to=2026-01-01": "400 lies after to",
-		"GET /models/clc/funnel?from=2026-02-01&at=2026-01-01": "400 lies after at",
-		"GET /models/clc/funnel?to=2026-02-01&at=2026-01-01":   "400 nothing after that is seen",
-		"GET /models/clc/funnel?form=2026-02-01":               "400 known: from, to, at, cohort, every, stage",
-		"GET /deliveries?state=lost":                           "400 state",
-		"GET /feed?after=x":                                    "400 after",
-		"GET /events/catalogue/order.payed":                    "404 kind",
-		"GET /nothing":                                         "404 nothing is here",
-		"DELETE /customers":                                    "405 takes GET",
-		"POST /deliveries/redrive":                             "400 body is not",
-		"POST /webhooks/whk_1/replay":                          "501 does not normalize",
+		"GET /customers?stat=x":                                                 "400 unknown query parameter",
+		"GET /customers?limit=201":                                              "400 limit",
+		"GET /customers?identifier=email":                                       "400 <kind>:<value>",
+		"GET /customers?stage=lost":                                             "400 stage needs model",
+		"GET /customers/none":                                                   "404 customer none",
+		"GET /customers/cus_1/explain?model=x":                                  "404 model",
+		"GET /customers/cus_1/explain":                                          "400 say which model",
+		"GET /customers/cus_1/explain?at=monday":                                "400 2026-03-01T10:00:00Z",
+		"GET /customers/cus_1/explain?transition=stg_1&at=2026-03-01T10:00:00Z": "400 a transition has its own instant",
+		"GET /models/none":                                                      "404 model",
+		"GET /webhooks/none":                                                    "404 webhook",
+		"GET /webhooks?state=lost":                                              "400 state",
+		"GET /models/cls/funnel":                                                "404 not in use",
+		"GET /models/clc/funnel?from=monday":                                    "400 neither a date such as 2026-03-01 nor a time",
+		"GET /models/clc/funnel?cohort=moon":                                    "400 none of day, week, month, quarter, year",
+		"GET /models/clc/funnel?from=2026-02-01&to=2026-01-01":                  "400 lies after to",
+		"GET /models/clc/funnel?from=2026-02-01&at=2026-01-01":                  "400 lies after at",
+		"GET /models/clc/funnel?to=2026-02-01&at=2026-01-01":                    "400 nothing after that is seen",
+		"GET /models/clc/funnel?form=2026-02-01":                                "400 known: from, to, at, cohort, every, stage",
+		"GET /deliveries?state=lost":                                            "400 state",
+		"GET /feed?after=x":                                                     "400 after",
+		"GET /events/catalogue/order.payed":                                     "404 kind",
+		"GET /nothing":                                                          "404 nothing is here",
+		"DELETE /customers":                                                     "405 takes GET",
+		"POST /deliveries/redrive":                                              "400 body is not",
+		"POST /webhooks/whk_1/replay":                                           "501 does not normalize",
 	} {
 		method, path, _ := strings.Cut(path, " ")
 		resp, text := do(t, method, r.url+base+path, nil, "Authorization", "Bearer op")
@@ -217,6 +221,9 @@ func TestExplain(t *testing.T) {
 	r.customers = []*hub.CustomerRecord{ada()}
 	var got Explain
 	if status := r.get(t, base+"/customers/cus_1/explain?model=clc&at=2026-03-01T11:00:00%2B01:00", &got); status != 200 || got.At == nil || !got.At.Equal(wire) || len(got.Rules) != 1 {
+		t.Errorf("%d %+v", status, got)
+	}
+	if status := r.get(t, base+"/customers/cus_1/explain?transition=stg_1", &got); status != 200 || got.Transition == nil || got.Transition.ID != "stg_1" {
 		t.Errorf("%d %+v", status, got)
 	}
 }

@@ -135,6 +135,9 @@ func (s *Server) explain(c *fiber.Ctx) error {
 	if text := c.Query("at"); text != "" {
 		var err error
 		if at, err = time.Parse(time.RFC3339, text); err != nil {
+			at, err = time.Parse(time.DateOnly, text)
+		}
+		if err != nil {
 			return fmt.Errorf("at %q is not a time such as 2026-03-01T10:00:00Z: %w", shorten(text, 40), hub.ErrInvalid)
 		}
 	}
@@ -144,14 +147,11 @@ func (s *Server) explain(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	model := c.Query("model")
-	if model == "" {
-		if len(rec.Stages) != 1 {
-			return fmt.Errorf("say which model: the customer has stages in %d: %w", len(rec.Stages), hub.ErrInvalid)
-		}
-		model = rec.Stages[0].Model
+	transition := c.Query("transition")
+	if transition != "" && !at.IsZero() {
+		return fmt.Errorf("a transition has its own instant: leave at out: %w", hub.ErrInvalid)
 	}
-	out, err := s.opts.Views.Explain(ctx, rec, model, at)
+	out, err := s.opts.Views.Explain(ctx, rec, ExplainQuery{Model: c.Query("model"), At: at, Transition: transition})
 	if err != nil {
 		return err
 	}

@@ -56,14 +56,22 @@ type Receiver interface {
 type Views interface {
 	// Customer returns what the customer's facts say. rec may come from a list, without Profiles: then only Labels are filled.
 	Customer(ctx context.Context, rec *hub.CustomerRecord) (CustomerView, error)
-	// Explain returns why the customer is in her stage of model at the instant (zero: now), in the shape of Explain. It wraps
-	// hub.ErrNotFound for an unknown model.
-	Explain(ctx context.Context, rec *hub.CustomerRecord, model string, at time.Time) (*Explain, error)
+	// Explain returns why the customer is in her stage of a model, or was, in the shape of Explain. It wraps hub.ErrNotFound for an
+	// unknown model or transition and for an instant before the customer was known, hub.ErrInvalid where the model must be named.
+	Explain(ctx context.Context, rec *hub.CustomerRecord, q ExplainQuery) (*Explain, error)
 	// Funnel counts what a model in use did to customers. It wraps hub.ErrNotFound for an unknown model and stage, hub.ErrInvalid for
 	// a window that makes no sense.
 	Funnel(ctx context.Context, model string, q FunnelQuery) (*Funnel, error)
 	// Models returns the models of the active set, the newest draft, and the shipped ones that are not used, without counts.
 	Models(ctx context.Context) ([]Model, error)
+}
+
+// ExplainQuery says what is to be explained.
+type ExplainQuery struct {
+	Model string    // may be empty where the customer has a stage in one only, and with Transition
+	At    time.Time // zero: now
+	// Transition is the id of a recorded move, explained as it was decided then; "last" means the newest of the model.
+	Transition string
 }
 
 // Replayer runs a stored webhook through today's connectors.

@@ -297,36 +297,66 @@ type Planned struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Explain says why a customer is in a stage, clause by clause.
+// Explain says why a customer is in a stage, or was, clause by clause.
 type Explain struct {
-	Model   string        `json:"model"`
-	Version int           `json:"version"`
-	Stage   string        `json:"stage"`
-	Since   *time.Time    `json:"since"`
-	At      *time.Time    `json:"at"`
-	Rules   []ExplainRule `json:"rules"`
-	Next    ExplainNext   `json:"next"`
-	Nearest []Nearest     `json:"nearest"`
+	Model   string     `json:"model"`
+	Version int        `json:"version"`
+	Stage   string     `json:"stage"` // of a transition: the stage it left
+	Label   string     `json:"label"`
+	Since   *time.Time `json:"since"`
+	By      string     `json:"by"`
+	At      *time.Time `json:"at"`
+	Why     string     `json:"why"` // in one sentence
+	// PathDependent names what makes decisions depend on the way to the present stage.
+	PathDependent []string      `json:"path_dependent"`
+	Rules         []ExplainRule `json:"rules"`
+	Next          ExplainNext   `json:"next"`
+	Nearest       []Nearest     `json:"nearest"`
+	Held          *ExplainHeld  `json:"held"` // while dwell keeps the customer in the stage
+	Pin           *Pin          `json:"pin"`  // while a person's decision holds
+	Transition    *Transition   `json:"transition"`
+	// Note says where what was recorded and what is found again differ.
+	Note string `json:"note,omitempty"`
+}
+
+// ExplainHeld says where the rules lead once the dwell has passed.
+type ExplainHeld struct {
+	To    string     `json:"to"`
+	Until *time.Time `json:"until"`
 }
 
 // ExplainRule is one line of decide.
 type ExplainRule struct {
-	Stage   string   `json:"stage"`
-	When    string   `json:"when"`
-	Line    int      `json:"line"`
-	Reached bool     `json:"reached"`
-	Result  bool     `json:"result"`
-	Error   *string  `json:"error"`
-	Clauses []Clause `json:"clauses"`
+	Stage   string       `json:"stage"`
+	When    string       `json:"when"`
+	Line    int          `json:"line"`
+	Reached bool         `json:"reached"`
+	Result  bool         `json:"result"`
+	Error   *string      `json:"error"`
+	Won     bool         `json:"won"`
+	Closed  string       `json:"closed,omitempty"` // why the line is not asked in this stage
+	Waits   *ExplainWait `json:"waits,omitempty"`
+	Clauses []Clause     `json:"clauses"`
 }
 
-// Clause is one part of a condition.
+// ExplainWait says that after or cooldown keeps a rule that holds from winning.
+type ExplainWait struct {
+	Option string     `json:"option"`
+	Since  *time.Time `json:"since"`
+	Until  *time.Time `json:"until"`
+}
+
+// Clause is one part of a condition. Value is what the side of a comparison that depends on the facts came to, null where it
+// does not compare.
 type Clause struct {
 	Text    string       `json:"text"`
 	Line    int          `json:"line"`
 	Column  int          `json:"column"`
+	Op      string       `json:"op,omitempty"` // and, or, not over Clauses
 	Value   any          `json:"value"`
+	Needed  string       `json:"needed,omitempty"`
 	Result  *bool        `json:"result"`
+	Error   *string      `json:"error"`
 	Facts   []ClauseFact `json:"facts"`
 	FlipsAt *time.Time   `json:"flips_at"`
 	Clauses []Clause     `json:"clauses"`
@@ -345,10 +375,24 @@ type ExplainNext struct {
 	To *string    `json:"to"`
 }
 
-// Nearest is a small change that would lead elsewhere.
+// Nearest is a small change that leads elsewhere: Events at the explanation's instant, Stages in other models, then silence up
+// to At. It was tried before it is told.
 type Nearest struct {
-	Change string `json:"change"`
-	To     string `json:"to"`
+	Change string            `json:"change"`
+	To     string            `json:"to"`
+	Label  string            `json:"label"` // of the stage it leads to
+	At     *time.Time        `json:"at"`
+	Before *time.Time        `json:"before"` // the events have to happen before; null for no end that was found
+	Events []NearestEvent    `json:"events"`
+	Stages map[string]string `json:"stages,omitempty"`
+}
+
+// NearestEvent is one event of a change, with what of it matters.
+type NearestEvent struct {
+	Kind       string         `json:"kind"`
+	Connection string         `json:"connection,omitempty"` // of an object that is there already
+	Properties map[string]any `json:"properties,omitempty"`
+	Traits     map[string]any `json:"traits,omitempty"`
 }
 
 // FeedItem is one entry of the feed.
@@ -386,16 +430,25 @@ func property(v any) any {
 	}
 }
 
-func eventShape(e *hub.Event) Event {
-	properties := make(map[string]any, len(e.Properties))
-	for name, v := range e.Properties {
-		properties[name] = property(v)
+// Properties gives the values of an event's properties the form they have in JSON.
+func Properties(in map[string]any) map[string]any {
+	out := make(map[string]any, len(in))
+	for name, v := range in {
+		out[name] = property(v)
 	}
+	return out
+}
+
+func eventShape(e *hub.Event) Event {
+	properties := Properties(e.Properties)
 	return Event{
 		ID: e.ID, Kind: e.Kind, Connection: e.Connection, OccurredAt: Time(e.OccurredAt), ReceivedAt: Time(e.ReceivedAt),
 		Identifiers: identifiers(e.Identifiers), Properties: properties, WebhookID: e.WebhookID,
 	}
 }
+
+// TransitionShape is a transition as the API tells it.
+func TransitionShape(t *hub.Transition) Transition { return transitionShape(t) }
 
 func transitionShape(t *hub.Transition) Transition {
 	return Transition{
