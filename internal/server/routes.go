@@ -45,7 +45,8 @@ var (
 		{"GET", "/customers/:id/timeline", "getTimeline", "What happened, newest first.", viewer, paging, nil, List[Entry]{}, (*Server).timeline},
 		{"GET", "/customers/:id/events", "getEvents", "All known events, oldest first.", viewer, nil, nil, List[Event]{}, (*Server).events},
 		{"GET", "/customers/:id/explain", "explain", "Why the customer is in a stage, clause by clause.", viewer, []parameter{
-			{"model", "The model; may be left out where there is one."}, {"at", "The instant, RFC 3339; now where not given."},
+			{"model", "The model; may be left out where there is one."},
+			{"at", "The instant, RFC 3339; now where not given."},
 			{"transition", "The id of a recorded stage change, explained as it was decided then; last for the newest."},
 		}, nil, Explain{}, (*Server).explain},
 		{"GET", "/models", "listModels", "Models in use, drafts, and shipped ones.", viewer, nil, nil, List[Model]{}, (*Server).listModels},
