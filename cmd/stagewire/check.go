@@ -253,7 +253,14 @@ func (g *globals) checkConfig(path string, text []byte) (string, []warning, erro
 		}
 	}
 	if err == nil {
-		return what, warnings, compileErr
+		var errs []error
+		for _, f := range findings(compileErr) {
+			if f.File == cfg.File { // name the file as the user did
+				f.File = path
+			}
+			errs = append(errs, f.error())
+		}
+		return what, warnings, errors.Join(errs...)
 	}
 	// What the configuration's own check says of a place is not said again in other words.
 	known := findings(err)

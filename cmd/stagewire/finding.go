@@ -71,6 +71,13 @@ func findings(err error) []finding {
 	return out
 }
 
+// error makes it an error again, from which findings makes the same.
+func (f finding) error() error {
+	return &lifecycle.Problem{
+		File: f.File, Line: f.Line, Column: f.Column, Path: f.Path, Message: f.Message, Suggestion: f.Suggestion, Excerpt: f.excerpt,
+	}
+}
+
 // print writes the finding as "file:line:column: level: path: message (suggestion)" with its line and a caret below.
 func (f finding) print(w io.Writer, level string) error {
 	var b strings.Builder

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/stagewire/stagewire/internal/app"
 	"github.com/stagewire/stagewire/internal/config"
@@ -84,18 +85,30 @@ func (s *surroundings) know(name string, stages []string) {
 	s.env.Stages[name] = stages
 }
 
+// shipped are the models that ship, compiled once.
+var shipped = sync.OnceValue(func() []*lifecycle.Model {
+	var all surroundings
+	all.env.Stages = map[string][]string{}
+	for _, name := range rules.Names() {
+		text, _ := rules.Text(name)
+		all.know(lifecycle.Outline(text))
+	}
+	var out []*lifecycle.Model
+	for _, name := range rules.Names() {
+		text, _ := rules.Text(name)
+		if m, err := lifecycle.Compile("rules/"+name+".yaml", text, lifecycle.Env{Models: all.env.Models, Stages: all.env.Stages}); err == nil {
+			out = append(out, m)
+		}
+	}
+	return out
+})
+
 // beside adds the models that ship, and those in the files beside path.
 func (s *surroundings) beside(path string) {
-	for _, name := range rules.Names() {
-		text, _ := rules.Text(name)
-		s.know(lifecycle.Outline(text))
-	}
-	for _, name := range rules.Names() {
-		text, _ := rules.Text(name)
-		if s.models[name] == nil {
-			if m, err := lifecycle.Compile("rules/"+name+".yaml", text, lifecycle.Env{Models: s.env.Models, Stages: s.env.Stages}); err == nil {
-				s.models[m.Name] = m
-			}
+	for _, m := range shipped() {
+		s.know(m.Name, m.StageNames())
+		if s.models[m.Name] == nil {
+			s.models[m.Name] = m
 		}
 	}
 	files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*.yaml"))

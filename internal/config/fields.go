@@ -224,7 +224,8 @@ func kinds(c *Config) value {
 		if !kindForm.MatchString(kind) {
 			d.fail(path, k, "a kind is small letters, digits and _ with a dot between", "such as acme.warranty_registered")
 		}
-		if _, taken := hub.Catalogue.Lookup(kind); taken {
+		_, taken := hub.Catalogue.Lookup(kind)
+		if taken {
 			d.fail(path, k, "is in the built-in catalogue already", "choose another name")
 		}
 		properties := map[string]hub.PropertyType{}
@@ -236,7 +237,9 @@ func kinds(c *Config) value {
 			propertyType(&t).decode(d, path, v)
 			properties[property] = t
 		}).decode(d, path, v)
-		c.Kinds = append(c.Kinds, hub.Kind{Name: kind, Properties: properties})
+		if !taken { // else every connector would be found wanting
+			c.Kinds = append(c.Kinds, hub.Kind{Name: kind, Properties: properties})
+		}
 	})
 }
 

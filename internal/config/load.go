@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 
 	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/yamlfault"
 	"gopkg.in/yaml.v3"
 )
 
@@ -96,15 +96,13 @@ func shown(given, absolute, file string) string {
 	return file
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
-
 // parse returns the file's one document, or nil for an empty or broken one.
 func (d *decoder) parse(text []byte) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node
 	if err := decodeYAML(dec, &doc); err != nil {
 		if !errors.Is(err, io.EOF) {
-			d.syntax(err)
+			d.syntax(text, err)
 		}
 		return nil
 	}
@@ -112,7 +110,7 @@ func (d *decoder) parse(text []byte) *yaml.Node {
 	if err := decodeYAML(dec, &second); err == nil {
 		d.fail("", &second, "the file holds a second document", "remove the line ---")
 	} else if !errors.Is(err, io.EOF) {
-		d.syntax(err)
+		d.syntax(text, err)
 	}
 	if doc.Kind != yaml.DocumentNode || len(doc.Content) != 1 {
 		return nil
@@ -130,15 +128,12 @@ func decodeYAML(dec *yaml.Decoder, to *yaml.Node) (err error) {
 	return dec.Decode(to)
 }
 
-// syntax turns the YAML library's error into a problem with a place. It tells lines only.
-func (d *decoder) syntax(err error) {
-	p := Problem{File: d.cfg.File, Line: 1, Column: 1, Message: "not YAML: " + yamlLine.ReplaceAllString(err.Error(), "")}
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil && m[1] != "" {
-		if n, err := strconv.Atoi(m[1]); err == nil {
-			p.Line = n
-		}
-	}
-	d.problems = append(d.problems, p)
+// syntax turns the YAML library's error into a problem with a place.
+func (d *decoder) syntax(text []byte, err error) {
+	fault := yamlfault.Explain(string(text), err)
+	d.problems = append(d.problems, Problem{
+		File: d.cfg.File, Line: fault.Line, Column: fault.Column, Message: "not YAML: " + fault.Message, Suggestion: fault.Suggestion,
+	})
 }
 
 // secretKey tells secrets by their name where no connector says which keys hold one.

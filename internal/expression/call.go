@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -31,8 +32,17 @@ func (c *checker) arity(n ast.Node, name string, args []ast.Node, least, most in
 	if len(args) > most {
 		what = "too many"
 	}
-	c.fail(n, "write "+library[name].Signature, "%s arguments for %s", what, name)
+	suggestion := "write " + library[name].Signature
+	if len(args) == most+1 && most == 1 && bothWritten(args[len(args)-2:]) {
+		suggestion = "write large numbers without a comma: 1000, and parts with a point: 0.5"
+	}
+	c.fail(n, suggestion, "%s arguments for %s", what, name)
 	return false
+}
+
+// bothWritten reports whether all are numbers that are written out.
+func bothWritten(args []ast.Node) bool {
+	return !slices.ContainsFunc(args, func(n ast.Node) bool { _, ok := literal(n); return !ok })
 }
 
 // kind returns what a literal names; nil, with a report, if it names nothing.
@@ -45,11 +55,57 @@ func (c *checker) kind(n ast.Node) *kindSet {
 	}
 	k := set(c.env.Kinds, s.Value)
 	if k == nil {
-		c.unknown(s, "event kind", s.Value, kindNames(c.env.Kinds))
+		c.unknownKind(s)
 		return nil
 	}
 	c.read(k.kinds...)
 	return k
+}
+
+// unknownKind reports a kind that there is not, with what was probably meant: by its letters, its other names, its last word.
+func (c *checker) unknownKind(s *ast.StringNode) {
+	c.unknown(s, "event kind", s.Value, kindNames(c.env.Kinds))
+	if last := &c.problems[len(c.problems)-1]; last.Suggestion == "" {
+		last.Suggestion = KindHint(s.Value, c.env.Kinds)
+	}
+}
+
+// KindHint tells what a word that is no kind was probably meant to be.
+func KindHint(word string, kinds *hub.Kinds) string {
+	names := kindNames(kinds)
+	if near := closest(word, names); near != "" {
+		return didYouMean(near)
+	}
+	if meant := otherNames[strings.ToLower(strings.TrimSpace(word))]; meant != "" {
+		return didYouMean(meant)
+	}
+	object, verb, _ := strings.Cut(word, ".")
+	var like []string
+	for _, name := range names {
+		if kind, ok := kinds.Lookup(name); ok && kind.Group != hub.GroupStage {
+			o, v, _ := strings.Cut(name, ".")
+			if o == object || v == word || verb != "" && v == verb {
+				like = append(like, name)
+			}
+		}
+	}
+	slices.SortStableFunc(like, func(a, b string) int { // those about the same thing first
+		return map[bool]int{true: 0, false: 1}[strings.HasPrefix(a, object+".")] - map[bool]int{true: 0, false: 1}[strings.HasPrefix(b, object+".")]
+	})
+	if len(like) > 0 {
+		return didYouMean(strings.Join(like[:min(len(like), 3)], " or "))
+	}
+	return "`stagewire events` lists them"
+}
+
+// otherNames are what vendors and people call kinds.
+var otherNames = map[string]string{
+	"order.created": "order.placed", "checkout.created": "cart.updated", "checkout.updated": "cart.updated", "checkout.expired": "cart.abandoned",
+	"contact.created": "customer.created", "contact.updated": "customer.updated", "csat.received": "survey.answered", "nps.received": "survey.answered",
+	"stage.changed": "stage.set", "channel.followed": "social.followed", "channel.unfollowed": "social.unfollowed", "conversation.started": "chat.started",
+	"purchase": "order.paid", "order": "order.paid", "sale": "order.paid", "payment": "order.paid", "buy": "order.paid", "refund": "order.refunded",
+	"signup": "customer.created", "registration": "customer.created", "complaint": "complaint.raised", "ticket": "ticket.opened",
+	"visit": "page.viewed", "review": "review.posted", "referral": "referral.made", "survey": "survey.answered", "newsletter": "list.joined",
 }
 
 // standing is kind for those who ask how often or when: a refunded or cancelled order was no order.
@@ -405,6 +461,9 @@ func aggregated(name string) func(*checker, ast.Node, []ast.Node) term {
 		var list term
 		if len(args) == 1 {
 			list = c.elab(args[0])
+			if s, ok := args[0].(*ast.StringNode); ok && set(c.env.Kinds, s.Value) != nil {
+				return c.fail(s, fmt.Sprintf("say which value of each: %s(map(%q, .amount))", name, s.Value), "%s wants values, not events", name)
+			}
 			if !c.want(args[0], list, List, name) {
 				return nothing
 			}

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/file"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -245,7 +245,14 @@ func (c *checker) pointer(n *ast.PointerNode) term {
 
 func (c *checker) member(n *ast.MemberNode) term {
 	name, ok := n.Property.(*ast.StringNode)
+	before := len(c.problems)
 	base := c.elab(n.Node)
+	if id, plain := n.Node.(*ast.IdentifierNode); plain && ok && len(c.problems) == before+1 && base.typ.Base == Unknown {
+		if kind := id.Value + "." + name.Value; set(c.env.Kinds, kind) != nil {
+			c.problems[before].Message = "the kind " + kind + " is not in quotes"
+			c.problems[before].Suggestion = "write " + strconv.Quote(kind)
+		}
+	}
 	if !ok {
 		return c.item(n, base)
 	}
@@ -263,7 +270,7 @@ func (c *checker) member(n *ast.MemberNode) term {
 	case Entry, Object, Money:
 		return c.field(n, base, name)
 	case List:
-		return c.fail(name, "look into it: any(list, ."+name.Value+" == …)", "a list has no field %s", name.Value)
+		return c.fail(name, "look into it: any("+n.Node.String()+", ."+name.Value+")", "a list has no field %s", name.Value)
 	}
 	return c.fail(name, "", "%s has no field %s", base.typ, name.Value)
 }
@@ -341,6 +348,9 @@ func (c *checker) inNamespace(n ast.Node, space string, name *ast.StringNode) te
 		return v.term(name)
 	case "stages":
 		m, ok := c.env.Models[name.Value]
+		if !ok && name.Value == c.env.Name && c.env.Stages != nil {
+			return c.fail(name, `its own stage is called stage: stage == "…"`, "a model cannot ask for itself among the others")
+		}
 		if !ok {
 			return c.unknown(name, "model", name.Value, slices.Sorted(maps.Keys(c.env.Models)))
 		}
@@ -351,7 +361,11 @@ func (c *checker) inNamespace(n ast.Node, space string, name *ast.StringNode) te
 	case "fields":
 		p, ok := c.env.Fields[name.Value]
 		if !ok {
-			return c.unknown(name, "field", name.Value, slices.Sorted(maps.Keys(c.env.Fields)))
+			t := c.unknown(name, "field", name.Value, slices.Sorted(maps.Keys(c.env.Fields)))
+			if last := &c.problems[len(c.problems)-1]; last.Suggestion == "" {
+				last.Suggestion = "declare it in the configuration: fields: {" + name.Value + ": {type: text, from: crm." + name.Value + "}}"
+			}
+			return t
 		}
 		c.program.ReadsTraits = true
 		t := ofProperty(p)
@@ -498,28 +512,6 @@ func (c *checker) predicate(n ast.Node, elem Type) term {
 	t := c.elab(n)
 	c.scopes = c.scopes[:len(c.scopes)-1]
 	return t
-}
-
-const outsidePredicate = `# and .field mean something only inside a predicate such as count("order.paid", .amount > eur(50))`
-
-// parseError turns what the parser says into a problem.
-func parseError(f *file.Error, text string) Problem {
-	p := Problem{Offset: f.From, Message: f.Message}
-	if strings.Contains(f.Message, "exceeds maximum allowed nodes") {
-		p.Message = fmt.Sprintf("the expression is too long: more than %d parts", maxNodes)
-		p.Suggestion = "name parts of it under define:"
-	}
-	switch {
-	case strings.Contains(f.Message, `Operator(".")`) || strings.Contains(f.Message, `Operator("#")`):
-		p.Message = outsidePredicate
-	case strings.Contains(f.Message, "coalesce expressions (??) cannot be mixed"):
-		p.Message, p.Suggestion = "?? needs brackets beside another operator", `write (customer.name ?? "") == "Ada"`
-	}
-	p.Message = strings.ReplaceAll(p.Message, `token EOF`, "end")
-	if n := len([]rune(text)); p.Offset > n {
-		p.Offset = n
-	}
-	return p
 }
 
 // date reads a date or a time; a date means its first instant in UTC.

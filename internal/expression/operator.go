@@ -2,6 +2,7 @@ package expression
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,7 +102,7 @@ func (c *checker) binary(n *ast.BinaryNode) term {
 	case "??":
 		return c.otherwise(n)
 	case "..":
-		return c.fail(n, "ask about events or objects: all(orders, .paid)", "ranges are not supported")
+		return c.fail(n, rangeHint, "ranges are not supported")
 	}
 	l, r := c.elab(n.Left), c.elab(n.Right)
 	if l.typ.Base == Unknown || r.typ.Base == Unknown {
@@ -126,7 +127,8 @@ func (c *checker) binary(n *ast.BinaryNode) term {
 			}
 			re, err := regexp.Compile(s.Value)
 			if err != nil {
-				return c.fail(n.Right, "", "%s", err)
+				return c.fail(n.Right, "a pattern is a regular expression; to look for a text write contains", "the pattern is not understood: %s",
+					strings.NewReplacer("error parsing regexp: ", "", "`", "").Replace(err.Error()))
 			}
 			return binaryTerm(n, "matches", l.node, &ast.StringNode{Value: re.String()}, boolean)
 		}
@@ -323,7 +325,11 @@ func mismatchHint(l, r Type) string {
 		return "compare its .amount"
 	case pair(Instant, Duration):
 		return "since(…) gives the time since a point in time"
-	case pair(Instant, Text), pair(Elapsed, Text):
+	case pair(Elapsed, Text), pair(Duration, Text):
+		return "write a length of time as days(90), without quotes"
+	case pair(Text, Number):
+		return "numbers stand without quotes, texts in quotes"
+	case pair(Instant, Text):
 		return `write a date as date("2026-03-01")`
 	case pair(List, Number):
 		return "count(list) gives how many"
@@ -380,7 +386,11 @@ func (c *checker) in(n *ast.BinaryNode, l, r term) term {
 		return c.guard(n.Right, r)
 	}
 	if r.typ.Base != List {
-		return c.fail(n.Right, "", "in wants a list, not %s", r.typ)
+		suggestion := ""
+		if s, ok := n.Right.(*ast.StringNode); ok {
+			suggestion = fmt.Sprintf("write in [%q]", s.Value)
+		}
+		return c.fail(n.Right, suggestion, "in wants a list, not %s", r.typ)
 	}
 	switch l.typ.Base {
 	case Text, Number, Bool:

@@ -264,6 +264,12 @@ func conditionHint(t Type) string {
 		return "compare it: … >= 1"
 	case Elapsed:
 		return "compare it: … >= days(30)"
+	case Text:
+		return `compare it: … == "…"`
+	case Money:
+		return "compare it: … >= eur(50)"
+	case List:
+		return "ask about its items: any(list, …), or how many: count(list) >= 1"
 	}
 	return ""
 }

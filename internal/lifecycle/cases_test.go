@@ -239,7 +239,7 @@ func TestMistakesInTests(t *testing.T) {
 		`{name: n, scores: {value: 12}, walk: [start]}`:                                                                            "18:31: tests[0].scores.value: \"12\" is not an amount of money (write 40 EUR)",
 		`{name: n, scores: {at: +1d, active: 1}, walk: [start]}`:                                                                   "18:23: tests[0].scores: scores by time stand in a list (write a list: [{active: 0.8}, {at: +30d, active: 0.2}])",
 		`{name: n, scores: [{active: 1}, {active: 0}], walk: [start]}`:                                                             "18:37: tests[0].scores[1]: at is missing: only the first scores hold from the beginning",
-		`{name: n, identifiers: [a], walk: [start]}`:                                                                               "18:28: tests[0].identifiers: this must be a map",
+		`{name: n, identifiers: [a], walk: [start]}`:                                                                               "18:28: tests[0].identifiers: this must be keys with values (such as {name: value})",
 		`{name: n, walk: [start, start]}`:                                                                                          "18:29: tests[0].walk[1]: start is there twice in a row: a walk names a stage once for each time it is entered",
 		`{name: n, walk: []}`:                                                                                                      "18:21: tests[0].walk: a walk has at least the stage it starts in",
 		`{name: n, transitions: [{from: new}]}`:                                                                                    "18:29: tests[0].transitions[0]: to is missing",

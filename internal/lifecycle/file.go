@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -12,6 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/stagewire/stagewire/internal/expression"
+	"github.com/stagewire/stagewire/internal/yamlfault"
 )
 
 // maxFile bounds a model's or reactions' file, in bytes.
@@ -27,8 +27,6 @@ type source struct {
 	problems []*Problem
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+)`)
-
 // open parses text and returns its top mapping, nil with a problem noted where there is none.
 func open(file string, text []byte) (*source, *yaml.Node) {
 	s := &source{file: file}
@@ -43,18 +41,17 @@ func open(file string, text []byte) (*source, *yaml.Node) {
 	s.lines = strings.Split(string(text), "\n")
 	var doc yaml.Node
 	if err := decodeYAML(text, &doc); err != nil {
-		p := &Problem{File: file, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
-		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-			p.Line, _ = strconv.Atoi(m[1])
-			p.Column = 1
-			p.Message = strings.TrimPrefix(p.Message, m[0]+": ")
-			p.Excerpt = s.excerpt(p.Line, p.Column)
-			// A flow map ends a plain text at the first comma: conditions with calls break there.
-			if p.Line <= len(s.lines) && strings.Contains(s.lines[p.Line-1], "when:") && strings.Contains(s.lines[p.Line-1], "{") {
-				p.Suggestion = "write conditions in block style, on lines of their own, not inside { }"
-			}
-		}
+		fault := yamlfault.Explain(string(text), err)
+		p := &Problem{File: file, Line: fault.Line, Column: fault.Column, Message: fault.Message, Suggestion: fault.Suggestion}
+		p.Excerpt = s.excerpt(p.Line, p.Column)
 		s.problems = append(s.problems, p)
+		return s, nil
+	}
+	if at := second(s.lines); at > 0 {
+		s.problems = append(s.problems, &Problem{
+			File: file, Line: at, Column: 1, Message: "a second document begins here, which nobody would read", Suggestion: "take the line --- out, or make a file of its own",
+			Excerpt: s.excerpt(at, 1),
+		})
 		return s, nil
 	}
 	if len(doc.Content) == 0 {
@@ -65,6 +62,19 @@ func open(file string, text []byte) (*source, *yaml.Node) {
 		return s, nil
 	}
 	return s, doc.Content[0]
+}
+
+// second returns the line at which a second document begins, 0 without one.
+func second(lines []string) int {
+	begun := false
+	for i, line := range lines {
+		text := strings.TrimSpace(line)
+		if (line == "---" || strings.HasPrefix(line, "--- ")) && begun {
+			return i + 1
+		}
+		begun = begun || text != "" && !strings.HasPrefix(text, "#") && !strings.HasPrefix(text, "%")
+	}
+	return 0
 }
 
 // decodeYAML parses text. The library panics on some inputs; for us that is one more way of being unreadable.
@@ -79,8 +89,12 @@ func decodeYAML(text []byte, doc *yaml.Node) (err error) {
 
 // tooDeep refuses aliases (nothing here needs them, and they multiply) and deep nesting.
 func (s *source) tooDeep(n *yaml.Node, depth int) bool {
-	if n.Kind == yaml.AliasNode || depth > 20 {
-		s.fail(n, "", "", "aliases and deep nesting are not read")
+	if n.Kind == yaml.AliasNode {
+		s.fail(n, "", "write out what it stands for", "aliases (*%s) are not read", n.Value)
+		return true
+	}
+	if depth > 20 {
+		s.fail(n, "", "", "this is nested too deeply")
 		return true
 	}
 	for _, c := range n.Content {
@@ -215,32 +229,64 @@ func (s *source) locate(n *yaml.Node, offset int) (line, column int) {
 	return line + 1, column + 1
 }
 
-// fields returns the values of a mapping by key. Unknown and doubled keys are reported.
+// fields returns the values of a mapping by key. Unknown and doubled keys are reported. A misspelt key counts as the one that was
+// meant, so that what it holds is checked too and nothing is missing.
 func (s *source) fields(n *yaml.Node, path string, known ...string) map[string]*yaml.Node {
 	out := map[string]*yaml.Node{}
 	if n.Kind != yaml.MappingNode {
-		s.fail(n, path, "", "this must be a map of %s", strings.Join(known, ", "))
+		suggestion := "known here: " + strings.Join(known, ", ")
+		if n.Kind == yaml.ScalarNode && n.Value != "" && contains(known, "name") {
+			suggestion = "write {name: " + n.Value + "}"
+		}
+		s.fail(n, path, suggestion, "this must be keys with values")
 		return out
 	}
+	lines := map[string]int{}
+	meant := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if !contains(known, k.Value) {
-			suggestion := ""
+			message, suggestion := s.unknownKey(k.Value, known)
 			if c := expression.Closest(k.Value, known); c != "" {
-				suggestion = "did you mean " + c + "?"
-			} else {
-				suggestion = "known here: " + strings.Join(known, ", ")
+				meant[c] = v
 			}
-			s.fail(k, path, suggestion, "unknown key %s", k.Value)
+			s.fail(k, path, suggestion, "%s", message)
 			continue
 		}
 		if _, ok := out[k.Value]; ok {
-			s.fail(k, path, "", "%s is there twice", k.Value)
+			s.fail(k, path, "put both under one", "%s is there twice: first on line %d", k.Value, lines[k.Value])
 			continue
 		}
-		out[k.Value] = v
+		out[k.Value], lines[k.Value] = v, k.Line
+	}
+	for key, v := range meant {
+		if out[key] == nil {
+			out[key] = v
+		}
 	}
 	return out
+}
+
+// unknownKey says what is wrong with a key, and where it belongs if it is one of another place.
+func (s *source) unknownKey(key string, known []string) (message, suggestion string) {
+	message = "unknown key " + key
+	if name, value, ok := strings.Cut(key, ":"); ok && contains(known, name) {
+		return "a space is missing after the colon", "write " + name + ": " + value
+	}
+	if contains(known, "decide") || contains(known, "when") || contains(known, "terminal") {
+		for _, place := range []struct{ form, name string }{{FormStage, "a stage"}, {FormRule, "a rule"}, {FormTarget, "a stage's target"}, {FormModel, "the model, at the top of the file"}} {
+			if contains(keysOf(place.form), key) {
+				return key + " does not belong here", "it is a key of " + place.name
+			}
+		}
+		if contains([]string{"connection", "connections", "via"}, key) {
+			return "a model names no connection, so that it can be shared: " + key + " does not belong here", "say it in a reaction, or under write: in the configuration"
+		}
+	}
+	if c := expression.Closest(key, known); c != "" {
+		return message, "did you mean " + c + "?"
+	}
+	return message, "known here: " + strings.Join(known, ", ")
 }
 
 func contains(list []string, s string) bool {
@@ -253,14 +299,14 @@ func (s *source) pairs(n *yaml.Node, path string, fn func(k, v *yaml.Node)) {
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		s.fail(n, path, "", "this must be a map")
+		s.fail(n, path, "such as {name: value}", "this must be keys with values")
 		return
 	}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		if seen[k.Value] {
-			s.fail(k, path, "", "%s is there twice", k.Value)
+			s.fail(k, path, "take one of them out", "%s is there twice", k.Value)
 			continue
 		}
 		seen[k.Value] = true
@@ -274,7 +320,7 @@ func (s *source) items(n *yaml.Node, path string) []*yaml.Node {
 		return nil
 	}
 	if n.Kind != yaml.SequenceNode {
-		s.fail(n, path, "", "this must be a list")
+		s.fail(n, path, "begin each item on a line of its own, with a dash and a space", "this must be a list")
 		return nil
 	}
 	return n.Content
@@ -285,7 +331,11 @@ func (s *source) text(n *yaml.Node, path string) string {
 	if n == nil {
 		return ""
 	}
-	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		s.fail(n, path, "write a text, or leave the key out", "nothing stands here")
+		return ""
+	}
+	if n.Kind != yaml.ScalarNode {
 		s.fail(n, path, "", "this must be a text")
 		return ""
 	}
@@ -324,7 +374,7 @@ func (s *source) duration(n *yaml.Node, path string) time.Duration {
 	}
 	d, ok := expression.ParseDuration(s.text(n, path))
 	if !ok || d <= 0 {
-		s.fail(n, path, "write 90d, 12h, 30m", "%q is not a duration", n.Value)
+		s.fail(n, path, durationHint(n.Value), "%q is not a duration", n.Value)
 		return 0
 	}
 	if d > maxDuration {
@@ -334,6 +384,22 @@ func (s *source) duration(n *yaml.Node, path string) time.Duration {
 	return d
 }
 
+var (
+	bareNumber = regexp.MustCompile(`^\d+$`)
+	inWords    = regexp.MustCompile(`^(\d+) *(minute|hour|day|week|month)s?$`)
+)
+
+// durationHint tells how a duration is written.
+func durationHint(text string) string {
+	if bareNumber.MatchString(text) && strings.Trim(text, "0") != "" {
+		return "say a number of what: " + text + "d for days, " + text + "h for hours"
+	}
+	if m := inWords.FindStringSubmatch(text); m != nil {
+		return "write " + m[1] + map[string]string{"minute": "m", "hour": "h", "day": "d", "week": "w", "month": "mo"}[m[2]]
+	}
+	return "write 90d, 12h, 30m"
+}
+
 // flag returns true or false.
 func (s *source) flag(n *yaml.Node, path string) bool {
 	if n == nil {
@@ -341,7 +407,7 @@ func (s *source) flag(n *yaml.Node, path string) bool {
 	}
 	var b bool
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || n.Decode(&b) != nil {
-		s.fail(n, path, "", "this must be true or false")
+		s.fail(n, path, "write true, or leave it out", "this must be true or false")
 	}
 	return b
 }

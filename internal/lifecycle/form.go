@@ -1,6 +1,9 @@
 package lifecycle
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Key is one key that a mapping of a model's or reactions' file may have. The loader, the JSON Schema and the completion
 // of editors all read the same table, so they cannot drift apart.
@@ -217,6 +220,17 @@ func keysOf(form string) []string {
 		names[i] = k.Name
 	}
 	return names
+}
+
+// needs tells what a key that is missing is for.
+func needs(form, key string) string {
+	for _, k := range Keys(form) {
+		if k.Name == key {
+			first, _, _ := strings.Cut(k.Doc, ". ")
+			return key + ": " + strings.ToLower(first[:1]) + strings.TrimSuffix(first[1:], ".")
+		}
+	}
+	return ""
 }
 
 // laterOf returns the names of the keys that the form has and this release does not do.

@@ -69,6 +69,8 @@ type Model struct {
 	Hash   string // of the file and all it compiles against
 
 	file        string
+	unsure      bool     // while compiling: not all stages could be read
+	broken      []string // while compiling: "name x" of conditions, "parameter x" with mistakes of their own
 	rules       []rule
 	otherwise   string // "" for stay
 	line        int    // of otherwise
@@ -187,13 +189,13 @@ func compileModel(file string, text []byte, env Env, tests bool) (*Model, error)
 	}
 	top := s.fields(root, "", keysOf(FormModel)...)
 	m := &Model{
-		Labels: s.textMap(top["labels"], "labels"), file: file, Of: hub.SubjectCustomer,
+		Labels: s.labels(top["labels"], "labels"), file: file, Of: hub.SubjectCustomer,
 		stage: map[string]*Stage{}, defines: map[string]*expression.Program{}, places: map[*expression.Program]place{},
 		text: text, source: env, variants: new(sync.Map),
 	}
 	for _, key := range []string{"model", "stages", "decide"} {
-		if top[key] == nil {
-			s.fail(root, "", "", "%s is missing", key)
+		if top[key] == nil && root.Kind == yaml.MappingNode {
+			s.fail(root, "", needs(FormModel, key), "%s is missing", key)
 		}
 	}
 	m.header(s, top)
@@ -216,7 +218,11 @@ func (m *Model) header(s *source, top map[string]*yaml.Node) {
 	if n := top["model"]; n != nil {
 		m.Name = s.text(n, "model")
 		if !nameForm.MatchString(m.Name) {
-			s.fail(n, "model", "", "a model's name has small letters, digits, _ and -, not %q", m.Name)
+			suggestion := ""
+			if lower := strings.ReplaceAll(strings.ToLower(m.Name), " ", "_"); nameForm.MatchString(lower) {
+				suggestion = "write " + lower
+			}
+			s.fail(n, "model", suggestion, "a model's name has small letters, digits, _ and -, not %q", m.Name)
 		}
 	}
 	if n := top["of"]; n != nil {
@@ -225,13 +231,18 @@ func (m *Model) header(s *source, top map[string]*yaml.Node) {
 		case "company", "deal":
 			s.fail(n, "of", "", "models of a %s are not supported yet", of)
 		default:
-			s.fail(n, "of", "", "a model is of a customer, a company or a deal, not of %q", of)
+			suggestion := ""
+			if c := expression.Closest(of, []string{"customer", "company", "deal"}); c != "" {
+				suggestion = "did you mean " + c + "?"
+			}
+			s.fail(n, "of", suggestion, "a model is of a customer, a company or a deal, not of %q", of)
 		}
 	}
 }
 
 func (m *Model) readStages(s *source, n *yaml.Node) {
 	items := s.items(n, "stages")
+	m.unsure = len(items) == 0
 	if n != nil && len(items) == 0 && n.Kind == yaml.SequenceNode {
 		s.fail(n, "stages", "", "a model has at least one stage")
 	}
@@ -243,19 +254,29 @@ func (m *Model) readStages(s *source, n *yaml.Node) {
 	var refs []late
 	for i, item := range items {
 		path := fmt.Sprintf("stages[%d]", i)
+		before := len(s.problems)
 		f := s.fields(item, path, keysOf(FormStage)...)
 		st := Stage{
-			Name: s.text(f["name"], path+".name"), Labels: s.textMap(f["labels"], path+".labels"), Asks: s.text(f["asks"], path+".asks"),
+			Name: s.text(f["name"], path+".name"), Labels: s.labels(f["labels"], path+".labels"), Asks: s.text(f["asks"], path+".asks"),
 			Dwell: s.duration(f["dwell"], path+".dwell"), YieldsTo: s.texts(f["yields_to"], path+".yields_to"), Terminal: s.flag(f["terminal"], path+".terminal"),
 		}
 		switch {
 		case f["name"] == nil:
-			s.fail(item, path, "", "a stage needs a name")
+			m.unsure = true
+			if item.Kind == yaml.MappingNode && len(s.problems) == before {
+				s.fail(item, path, "write name: and a word of small letters", "a stage needs a name")
+			}
 			continue
-		case !nameForm.MatchString(st.Name) || st.Name == "stay":
-			s.fail(f["name"], path+".name", "labels hold what people read", "a stage's name has small letters, digits, _ and -, not %q", st.Name)
+		case st.Name == "stay":
+			s.fail(f["name"], path+".name", "choose another name", "stay is taken: otherwise: stay leaves the stage as it is")
+		case !nameForm.MatchString(st.Name):
+			suggestion := "labels hold what people read"
+			if lower := strings.ReplaceAll(strings.ToLower(st.Name), " ", "_"); nameForm.MatchString(lower) {
+				suggestion = "write " + lower + "; labels hold what people read"
+			}
+			s.fail(f["name"], path+".name", suggestion, "a stage's name has small letters, digits, _ and -, not %q", st.Name)
 		case m.stage[st.Name] != nil:
-			s.fail(f["name"], path+".name", "", "stage %s is there twice", st.Name)
+			s.fail(f["name"], path+".name", "take one of them out, or give it another name", "stage %s is there twice", st.Name)
 			continue
 		}
 		if f["yields_to"] != nil && f["dwell"] == nil {
@@ -269,7 +290,7 @@ func (m *Model) readStages(s *source, n *yaml.Node) {
 			st.Target = &Target{To: s.text(tf["to"], path+".target.to"), Within: s.duration(tf["within"], path+".target.within")}
 			for _, key := range []string{"to", "within", "share"} {
 				if tf[key] == nil {
-					s.fail(t, path+".target", "", "%s is missing", key)
+					s.fail(t, path+".target", needs(FormTarget, key), "%s is missing", key)
 				}
 			}
 			if tf["to"] != nil {
@@ -303,6 +324,9 @@ func (m *Model) checkStage(s *source, n *yaml.Node, path, name string) bool {
 	if m.stage[name] != nil {
 		return true
 	}
+	if m.unsure { // the stages have mistakes of their own: it may well be one of them
+		return false
+	}
 	suggestion := ""
 	if c := expression.Closest(name, m.StageNames()); c != "" {
 		suggestion = "did you mean " + c + "?"
@@ -335,6 +359,7 @@ func (m *Model) environment(s *source, n *yaml.Node, env Env) {
 		}
 		p, err := expression.NewParam(value)
 		if err != nil {
+			m.broken = append(m.broken, "parameter "+k.Value)
 			s.fail(v, path, "", "%s", strings.TrimSuffix(err.Error(), ": "+hub.ErrInvalid.Error()))
 			return
 		}
@@ -398,7 +423,7 @@ func (m *Model) readDefines(s *source, n *yaml.Node) {
 		progress = false
 		for _, p := range slices.Clone(open) {
 			program, problems := expression.CompileValue(p.node.Value, m.env)
-			if p.problems = problems; program == nil {
+			if p.problems = m.first(problems); program == nil {
 				continue
 			}
 			m.defines[p.name] = program
@@ -407,16 +432,63 @@ func (m *Model) readDefines(s *source, n *yaml.Node) {
 			progress = true
 		}
 	}
+	refs := map[string][]string{}
 	for _, p := range open {
-		for i := range p.problems {
-			name, ok := strings.CutPrefix(p.problems[i].Message, "unknown name ")
-			if ok && slices.ContainsFunc(open, func(o *pending) bool { return o.name == name }) {
-				p.problems[i].Message = "condition " + name + " has mistakes of its own or goes round in a circle"
-				p.problems[i].Suggestion = ""
+		m.broken = append(m.broken, "name "+p.name)
+		for _, problem := range p.problems {
+			if name, ok := strings.CutPrefix(problem.Message, "unknown name "); ok && slices.ContainsFunc(open, func(o *pending) bool { return o.name == name }) {
+				refs[p.name] = append(refs[p.name], name)
 			}
 		}
-		s.expressionProblems(p.node, "define."+p.name, p.problems)
 	}
+	told := map[string]bool{}
+	for _, p := range open {
+		circle := circleFrom(refs, p.name)
+		var problems []expression.Problem
+		for _, problem := range p.problems {
+			name, _ := strings.CutPrefix(problem.Message, "unknown name ")
+			switch {
+			case !slices.Contains(refs[p.name], name):
+				problems = append(problems, problem)
+			case len(circle) > 1 && circle[1] == name && !told[p.name]:
+				problem.Message, problem.Suggestion = "conditions go round in a circle: "+strings.Join(circle, " → "), "a condition can use others, but in the end not itself"
+				problems = append(problems, problem)
+				for _, member := range circle {
+					told[member] = true
+				}
+			}
+		}
+		s.expressionProblems(p.node, "define."+p.name, problems)
+	}
+}
+
+// circleFrom returns the names on the shortest way from start back to it, both ends included; nil where there is none.
+func circleFrom(refs map[string][]string, start string) []string {
+	ways := [][]string{{start}}
+	seen := map[string]bool{}
+	for len(ways) > 0 {
+		way := ways[0]
+		ways = ways[1:]
+		for _, next := range refs[way[len(way)-1]] {
+			if next == start {
+				return append(slices.Clone(way), start)
+			}
+			if !seen[next] {
+				seen[next] = true
+				ways = append(ways, append(slices.Clone(way), next))
+			}
+		}
+	}
+	return nil
+}
+
+// first leaves out the problems that only follow from one that has been told: names of conditions and parameters with mistakes of
+// their own.
+func (m *Model) first(problems []expression.Problem) []expression.Problem {
+	return slices.DeleteFunc(problems, func(p expression.Problem) bool {
+		name, ok := strings.CutPrefix(p.Message, "unknown ")
+		return ok && slices.Contains(m.broken, name)
+	})
 }
 
 func (s *source) place(n *yaml.Node) place {
@@ -458,7 +530,7 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 		r.after, r.cooldown = s.duration(f["after"], path+".after"), s.duration(f["cooldown"], path+".cooldown")
 		for _, key := range []string{"stage", "when"} {
 			if f[key] == nil {
-				s.fail(item, path, "", "%s is missing", key)
+				s.fail(item, path, needs(FormRule, key), "%s is missing", key)
 			}
 		}
 		if f["stage"] != nil {
@@ -477,7 +549,7 @@ func (m *Model) readRules(s *source, n *yaml.Node) {
 				continue
 			}
 			program, problems := expression.Compile(w.Value, m.env)
-			s.expressionProblems(w, path+".when", problems)
+			s.expressionProblems(w, path+".when", m.first(problems))
 			if program != nil {
 				r.when = program
 				r.logs = r.after > 0 && (program.UsesStage() || len(program.UsesModels) > 0)

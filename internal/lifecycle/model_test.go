@@ -217,14 +217,13 @@ tests:
 		got = append(got, p.Error())
 	}
 	want := []string{
-		`m.yaml:1:8: model: a model's name has small letters, digits, _ and -, not "Bad"`,
+		`m.yaml:1:8: model: a model's name has small letters, digits, _ and -, not "Bad" (write bad)`,
 		`m.yaml:3:9: params: the model has no parameter sise, which is set where it is used (did you mean size?)`,
 		`m.yaml:3:13: params.w: it is overridden by "ten" where the model is used, which is not a duration`,
 		`m.yaml:7:5: stages[1]: unknown key dwel (did you mean dwell?)`,
-		`m.yaml:8:12: stages[2].name: stage a is there twice`,
+		`m.yaml:8:12: stages[2].name: stage a is there twice (take one of them out, or give it another name)`,
 		`m.yaml:10:16: define.often: unknown event kind order.piad (did you mean order.paid?)`,
-		`m.yaml:11:9: define.tour: condition trip has mistakes of its own or goes round in a circle`,
-		`m.yaml:12:9: define.trip: condition tour has mistakes of its own or goes round in a circle`,
+		`m.yaml:11:9: define.tour: conditions go round in a circle: tour → trip → tour (a condition can use others, but in the end not itself)`,
 		`m.yaml:14:12: decide[0].stage: unknown stage c (did you mean a?)`,
 		`m.yaml:15:42: decide[0].when: unknown parameter ww (did you mean w?)`,
 		`m.yaml:19:11: decide[1].when: nps() may be missing (say what counts then: nps() ?? 0)`,
@@ -232,7 +231,7 @@ tests:
 		`m.yaml:22:30: decide[2].when: unknown field of customer: nmae (did you mean name?)`,
 		`m.yaml:26:18: decide[3].when: unknown stage bb (did you mean b?)`,
 		`m.yaml:28:5: decide: the last line of decide is missing: otherwise (end with otherwise: a stage, or stay)`,
-		`m.yaml:28:5: decide[4]: when is missing`,
+		`m.yaml:28:5: decide[4]: when is missing (when: the condition)`,
 		`m.yaml:32:42: tests[0].events[0].kind: unknown event kind order.pad (did you mean order.paid?)`,
 		`m.yaml:33:54: tests[0].events[1]: order.paid has no property amont (did you mean amount?)`,
 		`m.yaml:33:75: tests[0].events[1].items: this must be a number`,
@@ -255,9 +254,9 @@ func TestUnreadableFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                      "m.yaml: the file is empty",
 		"a: [":                                  "m.yaml:1:1: did not find expected node content",
-		"- 1":                                   "m.yaml:1:1: this must be a map of model, of, labels, zone, calendar, params, stages, define, decide, tests",
+		"- 1":                                   "m.yaml:1:1: this must be keys with values (known here: model, of, labels, zone, calendar, params, stages, define, decide, tests)",
 		"model: \xff":                           "m.yaml: the file is not valid UTF-8",
-		"model: m\nof: &x customer\nlabels: *x": "m.yaml:3:9: aliases and deep nesting are not read",
+		"model: m\nof: &x customer\nlabels: *x": "m.yaml:3:9: aliases (*x) are not read (write out what it stands for)",
 		"decide:\n  - {stage: a, when: count(\"a\", days(9)) > \"x\": b}": "m.yaml:2:5: decide[0]: YAML cuts the condition at its first comma (write when: on a line of its own, not inside { })",
 	} {
 		_, err := Compile("m.yaml", []byte(text), Env{})

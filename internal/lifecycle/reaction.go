@@ -133,7 +133,7 @@ func (c *reactionCompiler) reaction(n *yaml.Node, path string) *Reaction {
 	}
 	r := &Reaction{Name: c.text(f["name"], path+".name"), Line: n.Line, file: c.file}
 	if f["name"] == nil {
-		c.fail(n, path, "", "a reaction needs a name")
+		c.fail(n, path, "write name: and a few words", "a reaction needs a name")
 	}
 	switch {
 	case f["enter"] != nil:
@@ -152,7 +152,7 @@ func (c *reactionCompiler) reaction(n *yaml.Node, path string) *Reaction {
 	}
 	steps := c.items(f["do"], path+".do")
 	if len(steps) == 0 && (f["do"] == nil || f["do"].Kind == yaml.SequenceNode) {
-		c.fail(n, path, "", "do is missing: a list of actions")
+		c.fail(n, path, "do:, and below it an action: - create_task: {via: crm, subject: …}", "do is missing: a list of actions")
 	}
 	for i, item := range steps {
 		if st, ok := c.step(item, fmt.Sprintf("%s.do[%d]", path, i)); ok {
@@ -225,7 +225,7 @@ func (c *reactionCompiler) step(n *yaml.Node, path string) (step, bool) {
 	}
 	for _, key := range a.needed {
 		if f[key] == nil && params.Kind == yaml.MappingNode {
-			c.fail(name, path, "", "%s is missing", key)
+			c.fail(name, path, needs(st.action, key), "%s is missing", key)
 		}
 	}
 	c.via(&st, name, f["via"], path)
