@@ -20,7 +20,6 @@ import (
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/lint"
 	"github.com/stagewire/stagewire/internal/server"
-	"github.com/stagewire/stagewire/rules"
 )
 
 // checked is what check prints with --json.
@@ -247,9 +246,8 @@ func (g *globals) checkConfig(path string, text []byte) (string, []warning, erro
 	if err == nil && compileErr == nil {
 		s := around(cfg, set, models)
 		for _, m := range models {
-			if text, ok := modelText(m.File()); ok {
-				warnings = append(warnings, linted(m, text, s.lint(m))...)
-			}
+			_, text, _ := m.Source()
+			warnings = append(warnings, linted(m, text, s.lint(m))...)
 		}
 	}
 	if err == nil {
@@ -271,19 +269,6 @@ func (g *globals) checkConfig(path string, text []byte) (string, []warning, erro
 		}
 	}
 	return what, warnings, errors.Join(errs...)
-}
-
-// modelText returns the text of the file a model was compiled from.
-func modelText(file string) ([]byte, bool) {
-	if name, ok := strings.CutPrefix(file, "rules/"); ok {
-		if text, ok := rules.Text(strings.TrimSuffix(name, ".yaml")); ok {
-			if _, err := os.Stat(file); err != nil {
-				return text, true
-			}
-		}
-	}
-	text, err := os.ReadFile(file)
-	return text, err == nil
 }
 
 // absolute reports whether a finding points into the configuration by its absolute path: app says the same as config there.

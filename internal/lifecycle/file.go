@@ -357,16 +357,6 @@ func (s *source) texts(n *yaml.Node, path string) []string {
 	return out
 }
 
-// textMap returns a mapping of scalars.
-func (s *source) textMap(n *yaml.Node, path string) map[string]string {
-	if n == nil {
-		return nil
-	}
-	out := map[string]string{}
-	s.pairs(n, path, func(k, v *yaml.Node) { out[k.Value] = s.text(v, path+"."+k.Value) })
-	return out
-}
-
 // duration returns a duration such as 7d.
 func (s *source) duration(n *yaml.Node, path string) time.Duration {
 	if n == nil {

@@ -15,9 +15,10 @@ import (
 
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/lifecycle"
 )
 
-// search sends made-up customers through the model and reports the rules that none of them reaches.
+// search runs the model's tests and sends made-up customers through the model and reports the rules that none of them reaches.
 func (l *linter) search() {
 	missing := map[int]bool{}
 	for i, r := range l.rules {
@@ -25,6 +26,9 @@ func (l *linter) search() {
 		if !r.dead && !closed && !l.doubted(i) {
 			missing[i] = true
 		}
+	}
+	for i := range l.m.Tests { // what a test shows needs no search
+		l.m.Tests[i].Watch(l.m, func(at lifecycle.Moment) { delete(missing, at.After.Rule) })
 	}
 	h := fnv.New64a()
 	h.Write([]byte(l.m.Name))
@@ -109,7 +113,7 @@ func (g *generator) Visit(n *ast.Node) {
 		}
 	case *ast.BinaryNode:
 		if _, left, v, ok := g.sides(n); ok {
-			name := subject(left)
+			name := g.subject(left, 0)
 			if space, model, ok := strings.Cut(name, "."); ok && space == "stages" {
 				g.models[model] = append(g.models[model], v.text)
 			}
@@ -121,36 +125,41 @@ func (g *generator) Visit(n *ast.Node) {
 		}
 		if n.Operator == "in" || n.Operator == "contains" || n.Operator == "startsWith" || n.Operator == "endsWith" {
 			if v, ok := g.constant(n.Right); ok {
-				g.constantSeen(subject(n.Left), v)
+				g.constantSeen(g.subject(n.Left, 0), v)
 			}
 			if v, ok := g.constant(n.Left); ok && v.kind == 't' {
-				g.constantSeen(subject(n.Right), v)
+				g.constantSeen(g.subject(n.Right, 0), v)
 			}
 		}
 	}
 }
 
-// subject names what an expression is about: the last name behind a dot, with its space for stages.
-func subject(n ast.Node) string {
+// subject names what an expression is about: the last name behind a dot, with its space for stages. depth counts the named
+// conditions it stands in.
+func (g *generator) subject(n ast.Node, depth int) string {
 	switch n := n.(type) {
+	case *ast.IdentifierNode:
+		if d, ok := g.defines[n.Value]; ok && depth < 20 {
+			return g.subject(parse(d.Text), depth+1)
+		}
 	case *ast.MemberNode:
 		if space, ok := n.Node.(*ast.IdentifierNode); ok && space.Value == "stages" {
 			return "stages." + property(n)
 		}
 		return property(n)
 	case *ast.BinaryNode:
-		return subject(n.Left)
+		return g.subject(n.Left, depth)
 	case *ast.ChainNode:
-		return subject(n.Node)
+		return g.subject(n.Node, depth)
 	case *ast.PredicateNode:
-		return subject(n.Node)
+		return g.subject(n.Node, depth)
 	case *ast.CallNode:
 		if len(n.Arguments) > 0 {
-			return subject(n.Arguments[0])
+			return g.subject(n.Arguments[0], depth)
 		}
 	case *ast.BuiltinNode:
 		if len(n.Arguments) > 0 {
-			return subject(n.Arguments[len(n.Arguments)-1])
+			return g.subject(n.Arguments[len(n.Arguments)-1], depth)
 		}
 	}
 	return ""
