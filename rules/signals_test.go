@@ -36,7 +36,7 @@ func signals(t *testing.T) []signal {
 			continue
 		}
 		s := signal{seed: seed, words: cells[0], condition: strings.Trim(cells[2], "`"), line: i + 1}
-		for _, target := range strings.Fields(cells[1]) {
+		for target := range strings.FieldsSeq(cells[1]) {
 			s.targets = append(s.targets, strings.Trim(target, "`"))
 		}
 		out = append(out, s)
