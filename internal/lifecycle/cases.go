@@ -78,6 +78,8 @@ type Expectation struct {
 	AsksNext bool
 	// Because are texts that the plain sentence must contain.
 	Because []string
+	// Nearest are texts of the nearest changes, each as "lost: one more order.refunded"; one of them must contain it.
+	Nearest []string
 	Clauses []ExpectedClause
 	Line    int
 }
@@ -138,7 +140,7 @@ func (f Failure) String() string {
 	return b.String()
 }
 
-// failure makes the failure of something that has neither an instant nor a value: a condition that could not be evaluated.
+// broken is the failure of a condition that could not be evaluated.
 func broken(line int, err error) Failure {
 	return Failure{Line: line, What: err.Error() + ":", Expected: "a condition that can be evaluated", Got: "it counts as not holding"}
 }

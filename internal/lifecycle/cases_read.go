@@ -16,7 +16,7 @@ import (
 
 // Bounds of what a file's tests can hold.
 const (
-	maxTestEvents = 10_000                     // of one test, repeated ones included
+	maxTestEvents = 2_000                      // of one test, repeated ones included
 	maxTests      = 1_000                      // of one file
 	maxAhead      = 100 * 365 * 24 * time.Hour // of one relative time
 )
@@ -344,9 +344,10 @@ func (r *testReader) expectation(n *yaml.Node, path string, at time.Time) Expect
 	}
 	r.next(f["next"], path+".next", &x)
 	x.Because = r.because(f["because"], path+".because")
+	x.Nearest = r.because(f["nearest"], path+".nearest")
 	r.clauses(f["clauses"], path+".clauses", &x)
 	if n.Kind == yaml.MappingNode && !slices.ContainsFunc(keys, func(k string) bool { return k != "at" && f[k] != nil }) {
-		r.fail(n, path, "add stage, or from and to, wakes_at, next, because, clauses", "nothing is expected here")
+		r.fail(n, path, "add stage, or from and to, wakes_at, next, because, nearest, clauses", "nothing is expected here")
 	}
 	return x
 }
@@ -395,7 +396,7 @@ func (r *testReader) next(n *yaml.Node, path string, x *Expectation) {
 func (r *testReader) because(n *yaml.Node, path string) []string {
 	list := r.texts(n, path)
 	if n != nil && slices.Contains(list, "") {
-		r.fail(n, path, "", "an empty text is part of every sentence")
+		r.fail(n, path, "", "an empty text is part of everything")
 	}
 	return list
 }

@@ -80,6 +80,7 @@ type runner struct {
 	until  time.Time // of the pin
 	moves  []Taken
 	errs   []error
+	tired  time.Time // where silence had more wake-ups than a test goes through
 	// before is the state before the decision that brought the present stage, for its sentence.
 	before State
 	why    string // of the move into the present stage
@@ -142,6 +143,12 @@ func (t *Test) run(m *Model, watch func(Moment), brief bool) (TestResult, []Take
 	}
 	r.advance(t.Until)
 	result.all(t.checkMoves(&r, initial))
+	if !r.tired.IsZero() {
+		result.fail(Failure{
+			Line: t.Line, At: r.tired, What: "silence has had", Expected: "fewer: name an earlier time",
+			Got: fmt.Sprintf("more than %d wake-ups since something happened", maxWakes),
+		})
+	}
 	seen := map[string]bool{}
 	for _, err := range r.errs {
 		if text := err.Error(); !seen[text] {
@@ -236,8 +243,9 @@ func (r *runner) know() {
 
 // advance lets silence do what it does through until.
 func (r *runner) advance(until time.Time) {
-	for range maxWakes {
-		if r.st.WakesAt.IsZero() || r.st.WakesAt.After(until) {
+	for n := 0; !r.st.WakesAt.IsZero() && !r.st.WakesAt.After(until); n++ {
+		if n == maxWakes {
+			r.tired, r.st.WakesAt = r.st.WakesAt, time.Time{}
 			return
 		}
 		at := r.st.WakesAt
@@ -271,10 +279,8 @@ func (r *runner) pin(p TestPin) {
 	}
 	before := r.st
 	r.pinned, r.until = true, p.Until
-	r.st.Stage, r.st.By, r.st.Rule, r.st.WakesAt, r.st.DecidedAt = p.Stage, hub.ByPin, -1, p.Until, p.At
-	if before.Stage != p.Stage {
-		r.st.Since = p.At
-	}
+	r.st = r.m.Place(r.stages, r.st, p.Stage, p.At)
+	r.st.WakesAt = p.Until
 	r.moved(before, p.At, CausePin)
 }
 
@@ -323,10 +329,7 @@ func (r *runner) check(x *Expectation) []Failure {
 		}
 	}
 	if len(x.Because) > 0 && !x.Move {
-		now := ""
-		if !r.pinned {
-			now = r.m.Why(r.facts, r.stages, r.st, r.st.Rule, x.At)
-		}
+		now := r.m.ExplainMove(r.facts, r.stages, r.st, x.At).Why
 		for _, text := range x.Because {
 			if !strings.Contains(now, text) && !strings.Contains(r.why, text) {
 				got := now
@@ -334,6 +337,19 @@ func (r *runner) check(x *Expectation) []Failure {
 					got = strings.TrimSpace(now + " It was entered because of " + r.why)
 				}
 				fail(Failure{What: "the reason is", Expected: fmt.Sprintf("one with %q", text), Got: fmt.Sprintf("%q", got), explains: true})
+			}
+		}
+	}
+	if len(x.Nearest) > 0 {
+		var changes []string
+		for _, n := range r.m.Explain(r.facts, r.stages, r.st, x.At).Nearest {
+			changes = append(changes, n.To+": "+n.Change)
+		}
+		for _, text := range x.Nearest {
+			if !slices.ContainsFunc(changes, func(c string) bool { return strings.Contains(c, text) }) {
+				fail(Failure{
+					What: "the nearest changes are", Expected: fmt.Sprintf("one with %q", text), Got: cmp.Or(strings.Join(changes, "; "), "none"), explains: true,
+				})
 			}
 		}
 	}

@@ -123,6 +123,17 @@ func TestTestForms(t *testing.T) {
     transitions: [{at: +3d, to: new}, {at: +28d, to: lost}]
     until: +60d
 `,
+		"nearest changes": `
+  - name: one more order
+    events: [{at: 2026-01-01, kind: order.paid, times: 2, every: 1d}]
+    expect: [{at: +1d, nearest: "regular: one more order.paid", because: [new, order.paid]}]
+`,
+		"why, under a pin": `
+  - name: a promise
+    events: [{at: 2026-01-01, kind: order.paid}]
+    pins: [{at: +1d, stage: vip, until: 2026-03-01}]
+    expect: [{at: +2d, stage: vip, because: until 2026-03-01}]
+`,
 		"nothing moves": `
   - name: a page is no order
     events: [{at: 2026-01-01, kind: page.viewed}]
@@ -152,6 +163,7 @@ func TestTestFormsFail(t *testing.T) {
 		paid + "    expect: [{at: +0d, because: frequent}]":         `(2026-01-01).", expected one with "frequent"`,
 		paid + "    expect: [{at: +0d, to: new, because: often}]":   `(2026-01-01).", expected one with "often"`,
 		paid + "    expect: [{at: +0d, clauses: {frequent: true}}]": "frequent is false, expected true",
+		paid + "    expect: [{at: +1d, nearest: gold medal}]":       "lost: ",
 		paid + "    walk: [start, new, lost]":                       "the walk is start > new, expected start > new > lost",
 		paid + "    walk: [start]":                                  "the walk is start > new, expected start (at 2026-01-01T00:00:00Z: new: last order.paid",
 		paid + "    transitions: []":                                "transition 1 is start > new, expected none",
@@ -213,7 +225,7 @@ func TestMistakesInTests(t *testing.T) {
 		`{expect: [{at: +1d, stage: new}]}`:                                                                                        "18:5: tests[0]: name is missing",
 		`{name: n, expcet: [], walk: [start]}`:                                                                                     "18:15: tests[0]: unknown key expcet (did you mean expect?)",
 		`{name: n, expect: [{at: +1d, stage: nwe}]}`:                                                                               "18:41: tests[0].expect[0].stage: unknown stage nwe (did you mean new?)",
-		`{name: n, expect: [{at: +1d}]}`:                                                                                           "18:24: tests[0].expect[0]: nothing is expected here (add stage, or from and to, wakes_at, next, because, clauses)",
+		`{name: n, expect: [{at: +1d}]}`:                                                                                           "18:24: tests[0].expect[0]: nothing is expected here (add stage, or from and to, wakes_at, next, because, nearest, clauses)",
 		`{name: n, expect: [{stage: new}]}`:                                                                                        "18:24: tests[0].expect[0]: at is missing",
 		`{name: n, expect: [{at: soon, stage: new}]}`:                                                                              "18:29: tests[0].expect[0].at: \"soon\" is not a time (write 2026-01-01T10:00:00Z)",
 		`{name: n, expect: [{at: +3x, stage: new}]}`:                                                                               "18:29: tests[0].expect[0].at: \"+3x\" is not a time after the one before (write +3d, +12h or +89d 23h)",
@@ -223,7 +235,7 @@ func TestMistakesInTests(t *testing.T) {
 		`{name: n, expect: [{at: +1d, next: soon}]}`:                                                                               "18:40: tests[0].expect[0].next: unknown stage soon",
 		`{name: n, expect: [{at: +1d, wakes_at: 2026-01-01}]}`:                                                                     "18:44: tests[0].expect[0].wakes_at: this is not after the instant it is expected at",
 		`{name: n, expect: [{at: +1d, clauses: {frequnt: true}}]}`:                                                                 "18:44: tests[0].expect[0].clauses: no condition of the model has the part frequnt (did you mean frequent?)",
-		`{name: n, expect: [{at: +1d, stage: new, because: ""}]}`:                                                                  "18:55: tests[0].expect[0].because: an empty text is part of every sentence",
+		`{name: n, expect: [{at: +1d, stage: new, because: ""}]}`:                                                                  "18:55: tests[0].expect[0].because: an empty text is part of everything",
 		`{name: n, params: {lost_afer: 3d}, walk: [start]}`:                                                                        "18:24: tests[0].params.lost_afer: the model has no parameter lost_afer (did you mean lost_after?)",
 		`{name: n, params: {lost_after: 3}, walk: [start]}`:                                                                        "18:36: tests[0].params.lost_after: \"3\" is not a duration",
 		`{name: n, stages: {othr: top}, walk: [start]}`:                                                                            "18:24: tests[0].stages.othr: unknown model othr (did you mean other?)",

@@ -51,6 +51,7 @@
 //	{at, wakes_at: +10d}                      when the model is asked again by silence alone, or never
 //	{at, next: {at: +10d, to: lost}}          the next move by silence alone; next: lost, next: never
 //	{at, because: text}                       the sentence that says why she is in the stage, or moved, has the text
+//	{at, nearest: "active: one more order.paid"}   one of the nearest changes that explain tells
 //	{at, clauses: {regular: true}}            what a defined condition, or a part of a condition as it is written, comes to
 //	transitions: [{at, from, to, because}]    all moves and no others; only to is needed; [] for none
 //	walk: [prospect, new, lost]               the stages passed with the first, and no others

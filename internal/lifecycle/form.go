@@ -159,6 +159,7 @@ var forms = map[string][]Key{
 		{Name: "wakes_at", Takes: TakesMoment, Doc: "When the model is asked again by silence alone, or never."},
 		{Name: "next", Takes: TakesAny, Of: FormNext, Doc: "The next move by silence alone: {at: +10d, to: lost}, lost, or never."},
 		{Name: "because", Takes: TakesTexts, Doc: "Texts that the sentence must have which says why."},
+		{Name: "nearest", Takes: TakesTexts, Doc: "Texts that the nearest changes must have, told as explain tells them: \"active: one more order.paid\"."},
 		{Name: "clauses", Takes: TakesAny, Doc: "What conditions, or parts of them as they are written, come to: {regular: true}."},
 	},
 	FormNext: {
