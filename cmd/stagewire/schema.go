@@ -2,55 +2,50 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/stagewire/stagewire/internal/config"
-	"github.com/stagewire/stagewire/internal/store"
+	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/lifecycle"
 )
 
 func newSchemaCommand(g *globals) *cobra.Command {
-	var views bool
-	c := &cobra.Command{
-		Use: "schema", Short: "JSON Schema of stagewire.yaml, for editors; with --views, the SQL views for other programs", GroupID: groupWrite, Args: none,
-		Long: "Prints the JSON Schema of stagewire.yaml. With --views it describes the SQL views that Tableau, Metabase or Excel can read, in the\n" +
-			"hub's own database (data_dir/stagewire.db, opened read-only, or PostgreSQL). Their names and columns stay.",
-		RunE: func(c *cobra.Command, _ []string) error {
-			if views {
-				return showViews(c, g)
+	return &cobra.Command{
+		Use: "schema [configuration|model|reactions]", Short: "JSON Schema of stagewire.yaml, models and reactions, for editors", GroupID: groupWrite,
+		Args: arguments(cobra.MaximumNArgs(1)), ValidArgs: []string{"configuration", "model", "reactions"},
+		Long: "Prints the JSON Schema of stagewire.yaml, or of a model's or reactions' file. Editors with a YAML extension complete keys and\n" +
+			"underline mistakes by it; `stagewire check --lsp` does more. The kinds of the configuration are known where there is one.",
+		Example: "  stagewire schema model > model.schema.json\n  # yaml-language-server: $schema=model.schema.json      (first line of a model)",
+		RunE: func(c *cobra.Command, args []string) error {
+			what := "configuration"
+			if len(args) > 0 {
+				what = args[0]
 			}
-			schema, err := config.Schema()
+			kinds := hub.Catalogue
+			if _, err := os.Stat(g.config); err == nil {
+				if cfg, _, _, err := loadSetup(g.config); err == nil {
+					kinds = cfg.Catalogue()
+				}
+			}
+			var schema []byte
+			var err error
+			switch what {
+			case "configuration":
+				schema, err = config.Schema()
+			case "model":
+				schema, err = lifecycle.ModelSchema(kinds)
+			case "reactions":
+				schema, err = lifecycle.ReactionSchema(kinds)
+			default:
+				return usageError{fmt.Errorf("there is no schema of %s: configuration, model, reactions", what)}
+			}
 			if err != nil {
 				return err
 			}
 			return printJSON(c.OutOrStdout(), jsontext.Value(schema))
 		},
 	}
-	c.Flags().BoolVar(&views, "views", false, "the SQL views with their columns")
-	return c
-}
-
-func showViews(c *cobra.Command, g *globals) error {
-	out := c.OutOrStdout()
-	if g.json {
-		return printJSON(out, map[string]any{"items": store.Views(), "next": nil})
-	}
-	for i, v := range store.Views() {
-		space := "\n"
-		if i == 0 {
-			space = ""
-		}
-		if _, err := fmt.Fprintf(out, "%s%s\n%s\n\n", space, v.Name, v.About); err != nil {
-			return err
-		}
-		var rows [][]string
-		for _, column := range v.Columns {
-			rows = append(rows, []string{column.Name, column.Type, column.About})
-		}
-		if err := table(out, "column type holds", rows); err != nil {
-			return err
-		}
-	}
-	return nil
 }
