@@ -2,6 +2,7 @@ package expression
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/expr-lang/expr/ast"
@@ -18,6 +19,8 @@ type Looks struct {
 	Spent    []Windowed // by currency
 	Traits   []string   // by name: customer.traits.x, fields.x, customer.country
 	Consents []string   // by channel
+	Channels []string   // wechat.following, reachable("sms")
+	Scores   []string   // score.active, rfm.recency
 	Models   []string   // stages.x
 	Fields   []string   // of events and objects, read in predicates
 	Tags     bool       // customer.tags
@@ -156,7 +159,13 @@ func (l looker) call(n *ast.CallNode) {
 	case "$survey":
 		l.Surveys = once(l.Surveys, Windowed{text(1), window(2)})
 	case "$objects":
-		l.add(&Looked{Name: text(1) + "s", Object: text(1)})
+		names := map[string]string{"company": "companies", "referred": "referred"}
+		if names[text(1)] == "" {
+			names[text(1)] = text(1) + "s"
+		}
+		l.add(&Looked{Name: names[text(1)], Object: text(1)})
+	case "$channel":
+		l.Channels = once(l.Channels, text(1))
 	case "$get":
 		if f, ok := arg(2).(*field); ok {
 			l.Fields = once(l.Fields, f.name)
@@ -165,6 +174,8 @@ func (l looker) call(n *ast.CallNode) {
 		f, ok := arg(1).(*field)
 		switch {
 		case !ok:
+		case scoreName(f) != "":
+			l.Scores = once(l.Scores, scoreName(f))
 		case f.name == "tags":
 			l.Tags = true
 		case f.name != "created":
@@ -253,6 +264,29 @@ func (l *Looks) flags(n ast.Node) {
 			}
 		}
 	}
+}
+
+// scoreName is how a rule names a score, "" where the field is none.
+func scoreName(f *field) string {
+	for _, space := range [...]string{"score", "rfm"} {
+		if slices.Contains(scoreFields[space], f) {
+			return space + "." + f.name
+		}
+	}
+	return ""
+}
+
+// Score returns what a score that a clause looks at is, "" where it is unknown.
+func (s *Session) Score(name string) string {
+	space, field, _ := strings.Cut(name, ".")
+	for _, f := range scoreFields[space] {
+		if f.name == field {
+			if v, err := f.get(s, nil); err == nil {
+				return s.tell(v)
+			}
+		}
+	}
+	return ""
 }
 
 // comparisonOf takes a checked comparison apart.
@@ -377,9 +411,12 @@ func subjectOf(n ast.Node) (of, name string) {
 				return OfField, f.name
 			}
 		case "$person":
-			if f, ok := arg(1).(*field); ok && f.name == "tags" {
+			f, ok := arg(1).(*field)
+			switch {
+			case !ok || scoreName(f) != "":
+			case f.name == "tags":
 				return OfTags, ""
-			} else if ok {
+			default:
 				return OfTrait, f.name
 			}
 		case "$trait", "$field":

@@ -247,6 +247,9 @@ func (s *Session) foundWords(side *said, v any) string {
 		}
 	case "$person":
 		if f, ok := arg(1).(*field); ok && value != "" {
+			if score := scoreName(f); score != "" {
+				return score + " is " + value
+			}
 			return f.name + " is " + value
 		}
 	case "$stages":
@@ -317,6 +320,22 @@ func (s *Session) sayPlain(c *Clause, holds bool) string {
 		}
 	}
 	name, arg := calleeOf(n)
+	negated := false
+	if u, ok := n.(*ast.UnaryNode); ok { // x != nil
+		if inner, _ := calleeOf(u.Node); inner == "$isnil" {
+			name, negated = inner, true
+		}
+	}
+	if name == "$isnil" && c.Left != "" {
+		side := c.Left
+		if side == "nil" {
+			side = c.Right
+		}
+		if holds != negated {
+			return oneLine(side) + " is not known"
+		}
+		return oneLine(side) + " is known"
+	}
 	k, ok := arg(1).(*kindSet)
 	if !ok {
 		return c.plainText(holds)

@@ -2,12 +2,14 @@ package fact
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // With returns the facts as they would be with more events; f stays as it is. An event of an id that is there already counts
-// beside it only at another instant.
+// beside it only at another instant. What f has derived and the events do not touch is shared, so that events at the end of a long
+// history cost little.
 func (f *Facts) With(events ...hub.Event) *Facts {
 	if f.of != nil {
 		return f.of.full.With(events...).Deal(f.of.deal.connection, f.of.deal.id)
@@ -23,9 +25,33 @@ func (f *Facts) With(events ...hub.Event) *Facts {
 	if !sorted {
 		slices.SortStableFunc(entries, compare)
 		entries = slices.CompactFunc(entries, func(a, b *Entry) bool { return a.at == b.at && a.ID == b.ID })
+		out := index(entries)
+		out.known = f.known
+		return out
 	}
-	out := index(entries)
-	out.known = f.known
+	out := &Facts{entries: entries, kinds: slices.Clone(f.kinds), known: f.known, traits: f.traits}
+	about := map[string]bool{}
+	for _, e := range entries[len(f.entries):] {
+		i, ok := out.search(e.Kind)
+		if !ok {
+			out.kinds = slices.Insert(out.kinds, i, kindIndex{kind: e.Kind})
+		}
+		k := &out.kinds[i]
+		k.entries = append(slices.Clip(k.entries), e) // f keeps its own
+		object, _, _ := strings.Cut(e.Kind, ".")
+		about[object] = true
+		if e.traits != "" {
+			out.traits = nil
+		}
+	}
+	for n, object := range Objects {
+		if f.folded[n] && !about[object] {
+			out.folded[n], out.objects[n], out.byID[n] = true, f.objects[n], f.byID[n]
+		}
+	}
+	if f.hasPaid && !about["order"] {
+		out.hasPaid, out.paid = true, f.paid
+	}
 	return out
 }
 

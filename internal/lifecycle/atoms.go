@@ -46,7 +46,7 @@ var surveyScales = map[string][2]int{"nps": {0, 10}, "csat": {1, 5}, "ces": {1, 
 
 // Bounds on what one clause suggests.
 const (
-	maxVariants = 8
+	maxVariants = 12
 	maxObjects  = 4
 	maxCents    = 1 << 31
 )
@@ -80,6 +80,15 @@ func (s *search) atoms(c *expression.Clause) []atom {
 				out = append(out, fixed(event("consent.changed", map[string]any{"channel": channel, "state": text}), "consent for "+channel+" "+text))
 			}
 		}
+	}
+	for _, channel := range looks.Channels {
+		on := map[string]any{"channel": channel}
+		out = append(
+			out, fixed(event("social.followed", on), "follows on "+channel), fixed(event("social.unfollowed", on), "no longer follows on "+channel),
+			fixed(event("message.received", on), "a message by "+channel), fixed(event("message.sent", on), "a message sent by "+channel),
+			fixed(event("consent.changed", map[string]any{"channel": channel, "state": "granted"}), "consent for "+channel+" granted"),
+			fixed(event("consent.changed", map[string]any{"channel": channel, "state": "withdrawn"}), "consent for "+channel+" withdrawn"),
+		)
 	}
 	if looks.Tags {
 		for _, tag := range append(values(looks, expression.OfTags, ""), "new") {
@@ -120,9 +129,9 @@ func (s *search) happenings(l *expression.Looked, looks *expression.Looks) []ato
 		if list := s.f.Set(name, l.Kinds); len(list) > 0 {
 			kind, more = list[len(list)-1].Kind, true
 		}
-		such, name = name+" event, such as "+kind, kind
+		such, name = name+" event (such as "+kind+")", kind
 		if l.Name == "any" {
-			such = "event, such as " + kind
+			such = "event (such as " + kind + ")"
 		}
 	}
 	kind, ok := s.m.env.Kinds.Lookup(name)
@@ -130,7 +139,19 @@ func (s *search) happenings(l *expression.Looked, looks *expression.Looks) []ato
 		return nil
 	}
 	var out []atom
-	for i, properties := range variants(kind, looks, l.Predicate) {
+	tried := variants(kind, looks, l.Predicate)
+	if kind.Name == "survey.answered" {
+		metrics := values(looks, expression.OfField, "metric")
+		for _, metric := range metrics { // an answer has a score
+			if text, ok := metric.(string); ok && text != "" {
+				out = append(out, scores(text))
+			}
+		}
+		if len(metrics) > 0 {
+			return out
+		}
+	}
+	for i, properties := range tried {
 		named := name
 		if such != "" {
 			named = such
@@ -228,6 +249,11 @@ func variants(kind hub.Kind, looks *expression.Looks, predicate bool) []map[stri
 			right[v.Name] = yes
 		}
 		others = append(others, map[string]any{v.Name: no})
+	}
+	for _, name := range slices.Sorted(maps.Keys(right)) {
+		if len(right) > 1 && len(out) < maxVariants/2 {
+			out = append(out, map[string]any{name: right[name]})
+		}
 	}
 	if len(right) > 0 {
 		out = append(out, right)
@@ -406,6 +432,9 @@ func (s *search) objects(object string, looks *expression.Looks) []atom {
 		}
 		out = append(out, atom{limit: maxCount, scale: func(n int) part {
 			p := part{words: fmt.Sprintf("%d new %s", n, first.Name) + words, cost: float64(n) + 0.3}
+			if n == 1 {
+				p.words = "a new " + first.Name + words
+			}
 			for i := range n {
 				id := map[string]any{"id": fmt.Sprintf("new-%d", i+1)}
 				if p.events = append(p.events, event(first.Name, id)); kind != "" {
@@ -469,7 +498,7 @@ func scores(metric string) atom {
 	a := atom{metric: metric}
 	for n := scale[0]; n <= scale[1]; n++ {
 		a.scores = append(a.scores, part{
-			events: []hub.Event{event("survey.answered", map[string]any{"metric": metric, "score": float64(n)})},
+			events: []hub.Event{event("survey.answered", map[string]any{"metric": metric, "score": float64(n), "scale": float64(scale[1])})},
 			words:  answer(metric) + " of " + strconv.Itoa(n), cost: 1,
 		})
 	}

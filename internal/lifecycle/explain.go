@@ -344,6 +344,26 @@ func (x explainer) facts(s *expression.Session, c *expression.Clause) []FactExpl
 		}
 		out = append(out, shown)
 	}
+	for _, name := range looks.Channels {
+		c := f.Channel(name)
+		var parts []string
+		for _, flag := range []struct {
+			is   bool
+			what string
+		}{{c.Following, "following"}, {c.Consent != "", "consent " + c.Consent}, {c.Reachable, "reachable"}, {!c.Reachable, "not reachable"}} {
+			if flag.is {
+				parts = append(parts, flag.what)
+			}
+		}
+		out = append(out, FactExplanation{Name: name, Value: strings.Join(parts, ", "), EventIDs: []string{}})
+	}
+	for _, name := range looks.Scores {
+		shown := FactExplanation{Name: name, Value: "not known", EventIDs: []string{}}
+		if v := s.Score(name); v != "" {
+			shown.Value = v
+		}
+		out = append(out, shown)
+	}
 	if looks.Tags {
 		out = append(out, FactExplanation{Name: "tags", Value: strings.Join(f.Tags(), ", "), EventIDs: []string{}})
 	}

@@ -26,15 +26,16 @@ type Nearest struct {
 	Stages map[string]string `json:"stages,omitempty"`
 
 	cost float64
+	same string // equal for changes of the same parts
 }
 
 // Bounds of one search for the nearest changes.
 const (
-	searchWork    = 1_000_000 // events looked at, some more for each evaluation
-	searchWidth   = 6         // changes that are followed at a time
-	searchRepairs = 3         // times that a rule above is made to fail
-	searchWakes   = 12        // instants that silence is followed through
-	perStage      = 2         // changes told for one stage
+	searchWork    = 500_000 // events looked at, some more for each evaluation
+	searchWidth   = 6       // changes that are followed at a time
+	searchRepairs = 3       // times that a rule above is made to fail
+	searchWakes   = 12      // instants that silence is followed through
+	perStage      = 2       // changes told for one stage
 	maxNearest    = 8
 	maxCount      = 64 // events of one kind that a change may add
 )
@@ -153,10 +154,10 @@ func (s *search) input(c *change) expression.Input {
 	if c.facts == nil {
 		if c.facts = s.f; len(c.parts) > 0 {
 			c.facts = s.f.With(s.events(c, s.at)...)
-			s.work -= len(c.facts.Entries())
+			s.work -= len(c.facts.Entries()) / 4
 		}
 	}
-	s.work -= 50
+	s.work -= 50 + len(c.facts.Entries())/2
 	at := s.at
 	if !c.until.IsZero() {
 		at = c.until
@@ -234,10 +235,10 @@ func (s *search) play(c *change, st State, at time.Time) (*fact.Facts, State) {
 		f = f.With(events...)
 		events = nil
 	}
-	s.work -= len(f.Entries()) + 50
+	s.work -= len(f.Entries()) + 50 // a decision can go through all of them
 	for i := range events {
 		f = f.With(events[i])
-		s.work -= len(f.Entries()) + 50
+		s.work -= len(f.Entries()) + 50 // a decision can go through all of them
 		st, _ = s.m.Decide(f, stages, st, at)
 	}
 	if len(events) == 0 && len(c.parts) > 0 {
@@ -536,8 +537,9 @@ func (s *search) note(c *change, goal string) {
 			n.Change += " before " + n.Before.Format(time.RFC3339Nano)
 		}
 	}
+	n.same = sortedWords(c)
 	for i := range s.found {
-		if have := &s.found[i]; have.To == n.To && have.Change == n.Change {
+		if have := &s.found[i]; have.To == n.To && have.same != "" && have.same == n.same {
 			have.cost = min(have.cost, n.cost)
 			return
 		}
@@ -556,7 +558,15 @@ func (s *search) stagesOf(c *change) map[string]string {
 }
 
 // words says a change: "2 more order.paid and an NPS of 7 or more".
-func words(c *change) string {
+func words(c *change) string { return strings.Join(allWords(c), " and ") }
+
+func sortedWords(c *change) string {
+	list := allWords(c)
+	slices.Sort(list)
+	return strings.Join(list, " and ")
+}
+
+func allWords(c *change) []string {
 	counts := map[string]int{}
 	for i := range c.parts {
 		if p := &c.parts[i]; p.plain != "" {
@@ -574,7 +584,7 @@ func words(c *change) string {
 			out = append(out, howMany(counts[p.plain], p.more)+" "+p.plain)
 		}
 	}
-	return strings.Join(out, " and ")
+	return out
 }
 
 func howMany(n int, more bool) string {

@@ -34,7 +34,7 @@ func (g maker) n() string     { return g.pick("0", "1", "2", "3", "1.5") }
 func (g maker) money() string { return g.pick("0", "20", "55.50", "120") }
 
 func (g maker) leaf() string {
-	switch g.IntN(25) {
+	switch g.IntN(26) {
 	case 0, 1:
 		return fmt.Sprintf("since(%s) %s %s", g.kind(), g.op(), g.span())
 	case 2, 3:
@@ -75,6 +75,8 @@ func (g maker) leaf() string {
 		return fmt.Sprintf(`count(orders, .refunded) %s %s`, g.op(), g.n())
 	case 23:
 		return fmt.Sprintf(`sum("points.changed", .points) %s 10`, g.op())
+	case 24:
+		return g.pick(`wechat.following`, `reachable("wechat")`, `none(customer.referred, .stages.other == "y")`, `hour() >= 12`, `count(customer.tags) == 1`)
 	}
 	return "regular"
 }
@@ -318,6 +320,9 @@ func checkClauses(m *Model, in expression.Input, list []ClauseExplanation, count
 		if (err != nil) != (c.Error != nil) || (c.Result == nil) != (err != nil) || err == nil && truth != *c.Result {
 			fail("clause %q: explained %v %v, evaluated %v %v", c.Text, c.Result, c.Error, truth, err)
 		}
+		if p != nil && c.Op == "" && c.Value != "" && c.Error == nil {
+			checkValue(m, in, p.Clauses()[0], c.Value, fail)
+		}
 		if c.FlipsAt != nil {
 			just, _ := ask(p, c.FlipsAt.Add(-hub.Resolution))
 			then, thenErr := ask(p, *c.FlipsAt)
@@ -346,5 +351,55 @@ func checkClauses(m *Model, in expression.Input, list []ClauseExplanation, count
 			}
 		}
 		checkClauses(m, in, c.Clauses, count, fail)
+	}
+}
+
+// checkValue compares what a clause is told to have found with one of its sides, evaluated by itself.
+func checkValue(m *Model, in expression.Input, c *expression.Clause, value string, fail func(string, ...any)) {
+	var got []string
+	for _, side := range []string{c.Left, c.Right} {
+		p, problems := expression.CompileValue(side, m.env)
+		if problems != nil || side == "" {
+			continue
+		}
+		s := expression.Begin(in)
+		got = append(got, s.Describe(p))
+		s.End()
+	}
+	if len(got) > 0 && !slices.Contains(got, value) {
+		fail("clause %q found %q, its sides are %q", c.Text, value, got)
+	}
+}
+
+// Whatever the language can say is explained and told without going astray.
+func TestEveryFunctionIsExplained(t *testing.T) {
+	events := maker{rand.New(rand.NewPCG(1, 2))}.events()
+	var p fact.Profile
+	for i := range events {
+		p.Put(&events[i])
+	}
+	f := fact.Union(&p)
+	said := 0
+	for _, fn := range expression.Functions() {
+		for _, when := range []string{fn.Example, "not (" + fn.Example + ")", "ever(\"order.paid\") and (" + fn.Example + ")"} {
+			m, err := Compile("m.yaml", fmt.Appendf(nil, "model: m\nstages: [{name: a}, {name: b}]\ndecide:\n  - stage: a\n    when: |\n      %s\n  - otherwise: b\n", when), Env{})
+			if err != nil {
+				continue // an example of a value, or one that wants a calendar
+			}
+			st, _ := m.Decide(f, nil, m.Initial(day(0)), day(220))
+			e := m.Explain(f, nil, st, day(220))
+			if e.Why == "" || !strings.HasSuffix(e.Why, ".") || strings.Contains(e.Why, "%!") || e.Stage != st.Stage {
+				t.Errorf("%s: %+v", when, e)
+			}
+			for _, n := range e.Nearest {
+				if n.Change == "" || n.To == st.Stage {
+					t.Errorf("%s: %+v", when, n)
+				}
+			}
+			said++
+		}
+	}
+	if said < 60 {
+		t.Errorf("only %d examples compile as conditions", said)
 	}
 }
