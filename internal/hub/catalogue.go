@@ -25,6 +25,7 @@ type Kind struct {
 	Group      string
 	Object     string // "order", "ticket", … whose latest state the event tells; "" for none
 	Properties map[string]PropertyType
+	Doc        string // one sentence; "" for kinds that a configuration declares
 	// Own marks events that the hub itself makes when something about another customer changes. They are facts like all
 	// others, but nothing that this customer did: "any" leaves them out.
 	Own bool
@@ -129,7 +130,7 @@ func builtin() *Kinds {
 		}
 		for verb := range strings.FieldsSeq(verbs) {
 			name := object + "." + verb
-			k.byName[name] = Kind{Name: name, Group: group, Object: stateful, Properties: types}
+			k.byName[name] = Kind{Name: name, Group: group, Object: stateful, Properties: types, Doc: kindDocs[name]}
 		}
 	}
 	add(GroupPerson, "customer", "created updated deleted restored merged erased", "into", "reason", "source")

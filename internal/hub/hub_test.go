@@ -132,3 +132,14 @@ func TestPartitionsFollowTheProfile(t *testing.T) {
 		t.Error("events of one profile go to different partitions")
 	}
 }
+
+// TestKindsAreDescribed: every built-in kind says what it tells.
+func TestKindsAreDescribed(t *testing.T) {
+	seen := map[string]string{}
+	for _, k := range hub.Catalogue.All() {
+		if !strings.HasSuffix(k.Doc, ".") || seen[k.Doc] != "" {
+			t.Errorf("%s is not described, or as %s is: %q", k.Name, seen[k.Doc], k.Doc)
+		}
+		seen[k.Doc] = k.Name
+	}
+}

@@ -12,6 +12,7 @@ import (
 type KindInfo struct {
 	Kind       string            `json:"kind"`
 	Group      string            `json:"group"`
+	About      string            `json:"about,omitempty"` // one sentence
 	Object     string            `json:"object,omitempty"`
 	Properties map[string]string `json:"properties"` // name: text, number, bool, time, money, texts
 	Schema     string            `json:"schema"`     // path of its JSON Schema
@@ -19,7 +20,7 @@ type KindInfo struct {
 
 // DescribeKind returns a kind's row in the catalogue.
 func DescribeKind(k hub.Kind) KindInfo {
-	out := KindInfo{Kind: k.Name, Group: k.Group, Object: k.Object, Properties: map[string]string{}, Schema: base + "/events/catalogue/" + k.Name + ".v1"}
+	out := KindInfo{Kind: k.Name, Group: k.Group, About: k.Doc, Object: k.Object, Properties: map[string]string{}, Schema: base + "/events/catalogue/" + k.Name + ".v1"}
 	for name, t := range k.Properties {
 		out.Properties[name] = string(t)
 	}
@@ -58,6 +59,9 @@ func KindSchema(k hub.Kind, publicURL string) map[string]any {
 		"$schema": "https://json-schema.org/draft/2020-12/schema",
 		"$id":     publicURL + base + "/events/catalogue/" + k.Name + ".v1",
 		"title":   k.Name, "type": "object",
+	}
+	if k.Doc != "" {
+		schema["description"] = k.Doc
 	}
 	properties := map[string]any{}
 	for name, t := range k.Properties {
