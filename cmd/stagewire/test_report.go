@@ -54,18 +54,24 @@ func (r *testReport) failure(f lifecycle.Failure) {
 	if f.Because != "" {
 		r.printf("          %s\n", f.Because)
 	}
-	if f.Rule > 0 {
+	if f.Rule > 0 && len(f.Clauses) > 0 {
 		r.printf("          the rule on line %d won:\n", f.Rule)
 		r.clauses(f.Clauses, "            ")
 	}
 	for _, rule := range f.Instead {
+		r.printf("          the rule for %s on line %d ", rule.Stage, rule.Line)
+		holds := rule.Result != nil && *rule.Result
 		switch {
-		case !rule.Reached && rule.Result != nil && *rule.Result:
-			r.printf("          the rule for %s on line %d holds, but was not asked: one above it won, or it is closed here\n", rule.Stage, rule.Line)
-		case !rule.Reached:
-			r.printf("          the rule for %s on line %d does not hold, and was not asked:\n", rule.Stage, rule.Line)
+		case rule.Closed != "":
+			r.printf("is closed: %s\n", rule.Closed)
+		case rule.Waits != nil:
+			r.printf("holds, but waits for its %s until %s\n", rule.Waits.Option, rule.Waits.Until.Format(time.RFC3339Nano))
+		case holds && rule.Reached:
+			r.printf("holds, but the stage she is in holds her back\n")
+		case holds:
+			r.printf("holds, but one above it won\n")
 		default:
-			r.printf("          the rule for %s on line %d does not hold:\n", rule.Stage, rule.Line)
+			r.printf("does not hold:\n")
 		}
 		r.clauses(rule.Clauses, "            ")
 	}
@@ -231,8 +237,12 @@ func (r *testReport) mutation(ctx context.Context, models []*lifecycle.Model, fa
 			return false, err
 		}
 		result.Mutation = append(result.Mutation, report)
-		r.printf("\nchanges of %s: %d tried, %d noticed, %d make no difference, %d unnoticed\n",
-			m.Name, report.Mutants, report.Noticed, report.Equal, len(report.Survivors))
+		tried := fmt.Sprintf("%d tried", report.Mutants)
+		if limit := modeltest.DefaultLimits.Mutants; report.Possible > limit {
+			tried += fmt.Sprintf(" of some %d", report.Possible)
+		}
+		r.printf("\nchanges of %s: %s, %d noticed, %d make no difference, %d unnoticed\n",
+			m.Name, tried, report.Noticed, report.Equal, len(report.Survivors))
 		for _, s := range report.Survivors {
 			r.printf("unnoticed   %s:%d:%d: %s: %s\n", report.File, s.Line, s.Column, s.Path, s.What)
 			if f.examples {

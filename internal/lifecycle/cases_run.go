@@ -422,7 +422,10 @@ func (t *Test) checkMoves(r *runner, initial string) []Failure {
 	for i := range max(len(t.Moves), len(r.moves)) {
 		switch {
 		case i >= len(r.moves):
-			return append(out, Failure{Line: t.Moves[i].Line, What: fmt.Sprintf("transition %d is", i+1), Expected: t.Moves[i].String(), Got: "missing: she stays in " + r.st.Stage})
+			return append(out, Failure{
+				Line: t.Moves[i].Line, What: fmt.Sprintf("transition %d is", i+1), Expected: t.Moves[i].String(),
+				Got: "missing: she stays in " + r.st.Stage, Because: t.ended(),
+			})
 		case i >= len(t.Moves):
 			mv := r.moves[i]
 			return append(out, Failure{Line: t.line, At: mv.At, What: fmt.Sprintf("transition %d is", i+1), Expected: "none", Got: arrow(mv.From, mv.To), Because: mv.Why})
@@ -451,7 +454,12 @@ func (t *Test) astray(r *runner, got []string) string {
 			return fmt.Sprintf("at %s: %s", instant(mv.At), mv.Why)
 		}
 	}
-	return ""
+	return t.ended()
+}
+
+// ended reminds of where the test stopped looking.
+func (t *Test) ended() string {
+	return "the test ends at " + instant(t.Until) + "; until: +90d looks further"
 }
 
 // String gives the move as a report shows it.
@@ -508,15 +516,17 @@ func (r *runner) reason(f *Failure, at time.Time, expected string) {
 	if r.brief {
 		return
 	}
-	f.Because = r.m.Why(r.facts, r.stages, r.st, r.st.Rule, at)
-	if r.why != "" && r.st.Rule >= len(r.m.rules) {
-		f.Because = r.why
+	now := r.m.ExplainMove(r.facts, r.stages, r.st, at)
+	if f.Because = now.Why; r.why != "" && r.st.Rule >= len(r.m.rules) {
+		f.Because = r.why // more than that no rule holds
 	}
-	for i, line := range r.m.Asked(r.facts, r.stages, r.before, at) {
-		switch {
-		case i == r.st.Rule:
-			f.Rule, f.Clauses = line.Line, line.Clauses
-		case line.Stage == expected && line.When != "otherwise":
+	if won := r.st.Rule; won >= 0 && won < len(r.m.rules) {
+		// In the state before the move: the rule may be closed in the stage that it led to.
+		line := r.m.Asked(r.facts, r.stages, r.before, at)[won]
+		f.Rule, f.Clauses = line.Line, line.Clauses
+	}
+	for i, line := range now.Rules[:len(r.m.rules)] {
+		if line.Stage == expected && i != r.st.Rule {
 			f.Instead = append(f.Instead, line)
 		}
 	}

@@ -164,7 +164,7 @@ func TestTestFormsFail(t *testing.T) {
 		paid + "    expect: [{at: +0d, to: new, because: often}]":   `(2026-01-01).", expected one with "often"`,
 		paid + "    expect: [{at: +0d, clauses: {frequent: true}}]": "frequent is false, expected true",
 		paid + "    expect: [{at: +1d, nearest: gold medal}]":       "lost: ",
-		paid + "    walk: [start, new, lost]":                       "the walk is start > new, expected start > new > lost",
+		paid + "    walk: [start, new, lost]":                       "the walk is start > new, expected start > new > lost (the test ends at 2026-01-01T00:00:00Z; until: +90d looks further)",
 		paid + "    walk: [start]":                                  "the walk is start > new, expected start (at 2026-01-01T00:00:00Z: new: last order.paid",
 		paid + "    transitions: []":                                "transition 1 is start > new, expected none",
 		paid + "    transitions: [{to: new}, {to: lost}]":           "transition 2 is missing: she stays in new, expected any stage > lost",

@@ -26,12 +26,15 @@ var DefaultLimits = Limits{Mutants: 600, Histories: 300}
 
 // Report is what a check of a model's tests by mutants found.
 type Report struct {
-	Model   string `json:"model"`
-	File    string `json:"file"`
-	Tests   int    `json:"tests"`
-	Mutants int    `json:"mutants"` // changes that compile and were tried
-	Noticed int    `json:"noticed"` // that some test fails on
-	Equal   int    `json:"equal"`   // that no test fails on, and that decide as the model does in all histories
+	Model string `json:"model"`
+	File  string `json:"file"`
+	Tests int    `json:"tests"`
+	// Possible are the places and ways that the model could be changed in, of which those that compile were tried, or evenly
+	// chosen ones where there are too many.
+	Possible int `json:"possible"`
+	Mutants  int `json:"mutants"`
+	Noticed  int `json:"noticed"` // that some test fails on
+	Equal    int `json:"equal"`   // that no test fails on, and that decide as the model does in all histories
 	// Survivors are the changes that nothing notices though they decide differently, by line.
 	Survivors []Survivor `json:"survivors"`
 	// CannotFail are the tests that no mutant makes fail.
@@ -59,12 +62,12 @@ func Check(ctx context.Context, m *lifecycle.Model, limits Limits) (*Report, err
 			return nil, fmt.Errorf("%s: test %q fails on the model as it is: %w", r.File, r.Name, hub.ErrInvalid)
 		}
 	}
-	list, err := mutants(m, limits.Mutants)
+	list, possible, err := mutants(ctx, m, affordable(m, limits.Mutants))
 	if err != nil {
 		return nil, err
 	}
 	file, _, _ := m.Source()
-	report := &Report{Model: m.Name, File: file, Tests: len(m.Tests), Mutants: len(list), Survivors: []Survivor{}, CannotFail: []TestRef{}}
+	report := &Report{Model: m.Name, File: file, Tests: len(m.Tests), Possible: possible, Mutants: len(list), Survivors: []Survivor{}, CannotFail: []TestRef{}}
 	noticed := make([]bool, len(list))
 	failed := make([]atomic.Bool, len(m.Tests))
 	if err := each(ctx, len(list), func(i int) {
@@ -114,6 +117,19 @@ func Check(ctx context.Context, m *lifecycle.Model, limits Limits) (*Report, err
 	return report, nil
 }
 
+// maxWork bounds what running all tests on all mutants costs, in events looked at.
+const maxWork = 200_000_000
+
+// affordable is how many mutants the tests can be run on: fewer than most where tests have very many events.
+func affordable(m *lifecycle.Model, most int) int {
+	work := 1
+	for i := range m.Tests {
+		n := len(m.Tests[i].Events) + 1
+		work += n * (n + 100) // facts are made anew for each event
+	}
+	return min(most, max(20, maxWork/work))
+}
+
 // each calls fn for 0 to n-1 on all processors; it stops between two of them when ctx ends.
 func each(ctx context.Context, n int, fn func(i int)) error {
 	var next atomic.Int64
@@ -136,16 +152,12 @@ func each(ctx context.Context, n int, fn func(i int)) error {
 // histories are made-up customers and how the model decides them.
 type histories struct {
 	m    *lifecycle.Model
-	base *lifecycle.Model // with the parameters that the file has
 	list []*lifecycle.Test
 	want []string
 }
 
 func newHistories(m *lifecycle.Model, n int) *histories {
 	h := &histories{m: m, list: make([]*lifecycle.Test, n), want: make([]string, n)}
-	if h.base = m; n == 0 {
-		return h
-	}
 	v := newVocabulary(m)
 	for i := range n {
 		h.list[i] = v.history(i)

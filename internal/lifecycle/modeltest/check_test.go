@@ -150,6 +150,34 @@ func TestExamplesNotice(t *testing.T) {
 	}
 }
 
+// TestCheckTriesEvenlyChosenChanges: of more changes than are to be tried, those tried come from all over the model.
+func TestCheckTriesEvenlyChosenChanges(t *testing.T) {
+	m := compile(t, "trial.yaml", []byte(trial))
+	some, possible, err := mutants(t.Context(), m, 12)
+	if err != nil || len(some) > 12 || len(some) < 8 || possible < 45 {
+		t.Fatal(len(some), possible, err)
+	}
+	if some[0].Line > 6 || some[len(some)-1].Line < 12 {
+		t.Errorf("lines %d to %d", some[0].Line, some[len(some)-1].Line)
+	}
+	report, err := Check(t.Context(), m, Limits{Mutants: 12})
+	if err != nil || report.Mutants != len(some) || report.Possible != possible {
+		t.Errorf("%+v %v", report, err)
+	}
+}
+
+func TestAffordable(t *testing.T) {
+	m := compile(t, "trial.yaml", []byte(trial))
+	if n := affordable(m, 600); n != 600 {
+		t.Error(n)
+	}
+	crowd := strings.Replace(trial, "- {at: +1d, kind: order.paid, times: 2, every: 1h, expect: new}", "- {at: +1d, kind: page.viewed, times: 1000, every: 1s}", 1)
+	m = compile(t, "trial.yaml", []byte(crowd))
+	if n := affordable(m, 600); n >= 600 || n < 20 {
+		t.Error(n)
+	}
+}
+
 func TestCheckWantsPassingTests(t *testing.T) {
 	m := compile(t, "trial.yaml", []byte(strings.Replace(trial, "kind: order.paid, expect: new}", "kind: order.paid, expect: lost}", 1)))
 	if _, err := Check(t.Context(), m, DefaultLimits); !errors.Is(err, hub.ErrInvalid) || !strings.Contains(err.Error(), `"a life"`) {

@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -22,41 +23,49 @@ type Mutant struct {
 
 // maker makes the mutants of one model by changing its file in place and putting it back.
 type maker struct {
-	m    *lifecycle.Model
-	file string
-	env  lifecycle.Env
-	root *yaml.Node // the file without tests
-	out  []*Mutant
-	most int
+	m     *lifecycle.Model
+	file  string
+	env   lifecycle.Env
+	root  *yaml.Node  // the file without tests
+	ended func() bool // nobody waits any more
+	// There are two rounds: the first counts what could be changed, the second makes what is chosen of it.
+	wanted   func(i int) bool
+	possible int
+	out      []*Mutant
 }
 
-// mutants returns the changes of m that compile, at most most of them: of more, evenly chosen ones.
-func mutants(m *lifecycle.Model, most int) ([]*Mutant, error) {
+// mutants returns the changes of m that compile, of at most most that are tried: of more, evenly chosen ones. possible is how
+// many there would be to try.
+func mutants(ctx context.Context, m *lifecycle.Model, most int) (list []*Mutant, possible int, err error) {
 	file, text, env := m.Source()
 	env.Params = nil // what a configuration overrides does not count in tests
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil || len(doc.Content) != 1 {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, 0, fmt.Errorf("%s: %w", file, err)
 	}
-	k := &maker{m: m, file: file, env: env, root: doc.Content[0], most: most}
+	k := &maker{m: m, ended: func() bool { return ctx.Err() != nil }, file: file, env: env, root: doc.Content[0], wanted: func(int) bool { return false }}
 	for i := 0; i+1 < len(k.root.Content); i += 2 {
 		if k.root.Content[i].Value == "tests" {
 			k.root.Content = slices.Delete(k.root.Content, i, i+2)
 			break
 		}
 	}
+	k.round()
+	if possible = k.possible; possible <= most {
+		k.wanted = func(int) bool { return true }
+	} else {
+		k.wanted = func(i int) bool { return i*most/possible != (i+1)*most/possible }
+	}
+	k.possible = 0
+	k.round()
+	return k.out, possible, ctx.Err()
+}
+
+func (k *maker) round() {
 	k.params()
 	k.stages()
 	k.defines()
 	k.rules()
-	if len(k.out) > most {
-		chosen := make([]*Mutant, 0, most)
-		for i := range most {
-			chosen = append(chosen, k.out[i*len(k.out)/most])
-		}
-		k.out = chosen
-	}
-	return k.out, nil
 }
 
 // child returns the value of a key, nil where it is not there.
@@ -72,8 +81,13 @@ func child(n *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// try compiles the file as it is now and keeps the mutant if that works.
+// try compiles the file as it is now, where it is one of those chosen, and keeps the mutant if that works.
 func (k *maker) try(mutant Mutant) {
+	i := k.possible
+	k.possible++
+	if !k.wanted(i) || k.ended() {
+		return
+	}
 	text, err := yaml.Marshal(k.root)
 	if err != nil {
 		return
