@@ -102,27 +102,65 @@ type dial struct {
 
 var weekdayText = Type{Base: Text, Enum: hub.Weekdays, enum: "weekday"}
 
-// read returns what it shows at an instant that is in its zone: an int or a string.
-func (d *dial) read(local time.Time) any {
-	if d.weekday {
-		return hub.WeekdayName(local.Weekday())
+const (
+	hourMillis = int64(time.Hour / time.Millisecond)
+	daysShift  = 3 // 1 January 1970 was a Thursday
+)
+
+// shows is where a dial stands: what it shows, until when the clocks are not changed, by how much they differ from UTC.
+// All in milliseconds.
+type shows struct{ at, steady, offset int64 }
+
+// look reads the clocks of a zone.
+func look(zone *time.Location, at int64) shows {
+	local := time.UnixMilli(at).In(zone)
+	_, offset := local.Zone()
+	out := shows{at: at, steady: math.MaxInt64, offset: int64(offset) * 1000}
+	if _, end := local.ZoneBounds(); !end.IsZero() {
+		out.steady = end.UnixMilli()
 	}
-	return local.Hour()
+	return out
 }
 
-// next returns the next instant at which it may show something else: the full hour or midnight, or when the clocks
-// are changed.
-func (d *dial) next(local time.Time) time.Time {
-	into := time.Duration(local.Minute())*time.Minute + time.Duration(local.Second())*time.Second + time.Duration(local.Nanosecond())
-	left := time.Hour - into
+// face returns the number that the dial shows: the hour, or the day of the week from Monday, 0.
+func (d *dial) face(s shows) int {
+	local := s.at + s.offset
+	day := floorDiv(local, dayMillis)
 	if d.weekday {
-		left += time.Duration(23-local.Hour()) * time.Hour
+		return int(((day+daysShift)%7 + 7) % 7)
 	}
-	next := local.Add(left)
-	if _, end := local.ZoneBounds(); !end.IsZero() && end.Before(next) {
-		next = end.In(local.Location())
+	return int((local - day*dayMillis) / hourMillis)
+}
+
+// next goes on to the next instant at which it may show something else: the full hour or midnight, or when the clocks
+// are changed.
+func (d *dial) next(zone *time.Location, s shows) shows {
+	step := hourMillis
+	if d.weekday {
+		step = dayMillis
 	}
-	return next
+	at := (floorDiv(s.at+s.offset, step)+1)*step - s.offset
+	if at < s.steady {
+		s.at = at
+		return s
+	}
+	return look(zone, s.steady)
+}
+
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// value is what a rule sees of a face.
+func (d *dial) value(face int) any {
+	if d.weekday {
+		return hub.Weekdays[face]
+	}
+	return face
 }
 
 // steps is how often next is asked before a question is taken to have one answer for ever: in that many steps it shows
@@ -134,14 +172,15 @@ func (d *dial) steps() int {
 	return 80
 }
 
-// shows asks a question of the dial and records when its answer changes.
-func (s *Session) shows(d *dial, holds func(v any) bool) (bool, error) {
-	local := time.UnixMilli(s.at).In(d.at(s))
-	held := holds(d.read(local))
+// ask asks a question of the dial and records when its answer changes.
+func (s *Session) ask(d *dial, holds func(face int) bool) (bool, error) {
+	zone := d.at(s)
+	now := look(zone, s.at)
+	held := holds(d.face(now))
 	for i := range d.steps() {
-		local = d.next(local)
-		if holds(d.read(local)) != held {
-			s.record(local.UnixMilli())
+		now = d.next(zone, now)
+		if holds(d.face(now)) != held {
+			s.record(now.at)
 			return held, s.charge(i)
 		}
 	}
@@ -150,29 +189,28 @@ func (s *Session) shows(d *dial, holds func(v any) bool) (bool, error) {
 
 // dialIs compares what a dial shows with a value.
 func dialIs(a ...any) (any, error) {
-	s, d, want, o := a[0].(*Session), a[1].(*dial), a[2], a[3].(op)
-	return s.shows(d, func(v any) bool {
-		if hour, ok := v.(int); ok {
-			f := float(want)
-			return !math.IsNaN(f) && o.holds(cmp.Compare(float64(hour), f))
-		}
-		return o.holds(strings.Compare(v.(string), want.(string)))
-	})
+	s, d, o := a[0].(*Session), a[1].(*dial), a[3].(op)
+	if d.weekday {
+		want, _ := a[2].(string)
+		return s.ask(d, func(face int) bool { return o.holds(strings.Compare(hub.Weekdays[face], want)) })
+	}
+	want := float(a[2])
+	return s.ask(d, func(face int) bool { return !math.IsNaN(want) && o.holds(cmp.Compare(float64(face), want)) })
 }
 
 // dialIn looks what a dial shows up in a list.
 func dialIn(a ...any) (any, error) {
 	s, d := a[0].(*Session), a[1].(*dial)
-	return s.shows(d, func(v any) bool {
+	return s.ask(d, func(face int) bool {
 		switch list := a[2].(type) {
 		case []string:
-			return slices.Contains(list, v.(string))
+			return d.weekday && slices.Contains(list, hub.Weekdays[face])
 		case []any:
 			return slices.ContainsFunc(list, func(x any) bool {
-				if hour, ok := v.(int); ok {
-					return float(x) == float64(hour)
+				if d.weekday {
+					return x == hub.Weekdays[face]
 				}
-				return x == v
+				return float(x) == float64(face)
 			})
 		}
 		return false
@@ -182,9 +220,9 @@ func dialIn(a ...any) (any, error) {
 // dialValue is what a dial shows, for any other use: it records when that changes.
 func dialValue(a ...any) (any, error) {
 	s, d := a[0].(*Session), a[1].(*dial)
-	now := d.read(time.UnixMilli(s.at).In(d.at(s)))
-	_, err := s.shows(d, func(v any) bool { return v == now })
-	return now, err
+	now := d.face(look(d.at(s), s.at))
+	_, err := s.ask(d, func(face int) bool { return face == now })
+	return d.value(now), err
 }
 
 // dialed rewrites a comparison of weekday() or hour() with something else.

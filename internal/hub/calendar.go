@@ -14,9 +14,6 @@ const CustomerZone = "customer"
 // Weekdays are the names of the days of a week as files and rules have them.
 var Weekdays = []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}
 
-// WeekdayName returns the name of a day of the week.
-func WeekdayName(d time.Weekday) string { return Weekdays[(int(d)+6)%7] }
-
 // Calendar says when business goes on: certain hours of certain days, by the clocks of a zone.
 type Calendar struct {
 	Zone string `json:"zone,omitempty"` // IANA name, or CustomerZone; "" for that of whoever asks

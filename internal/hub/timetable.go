@@ -1,6 +1,9 @@
 package hub
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Timetable is a calendar by the clocks of one zone, ready to calculate with. It is immutable.
 type Timetable struct {
@@ -63,6 +66,7 @@ func (t *Timetable) walk(from int64, each func(open, shut int64) bool, days *int
 	local := time.UnixMilli(from).In(t.zone)
 	year, month, day := local.Date()
 	weekday := (int(local.Weekday()) + 6) % 7
+	steady := steadyClock(local)
 	for ; *days < maxSearch; *days++ {
 		if t.calendar.Days[weekday] {
 			// Days beyond the end of a month are those of the next: only the holidays want them named properly.
@@ -71,8 +75,8 @@ func (t *Timetable) walk(from int64, each func(open, shut int64) bool, days *int
 			}
 			if t.holidays == nil || !t.holidays[dayKey(year, month, day)] {
 				for _, h := range t.calendar.Hours {
-					open := max(from, WallClock(t.zone, year, month, day, h.From))
-					shut := WallClock(t.zone, year, month, day, h.To)
+					open := max(from, steady.instant(t.zone, year, month, day, h.From))
+					shut := steady.instant(t.zone, year, month, day, h.To)
 					if shut <= open {
 						continue
 					}
@@ -86,6 +90,32 @@ func (t *Timetable) walk(from int64, each func(open, shut int64) bool, days *int
 		weekday = (weekday + 1) % 7
 	}
 	return false
+}
+
+// clockStretch is a time during which a zone's clocks are not changed, and by how much they differ from UTC: in seconds.
+type clockStretch struct{ from, to, offset int64 }
+
+// steadyClock returns the stretch that local is in, without its first day: what the clocks show there they show once.
+func steadyClock(local time.Time) clockStretch {
+	_, offset := local.Zone()
+	c := clockStretch{from: math.MinInt64, to: math.MaxInt64, offset: int64(offset)}
+	start, end := local.ZoneBounds()
+	if !start.IsZero() {
+		c.from = start.Unix() + 24*60*60
+	}
+	if !end.IsZero() {
+		c.to = end.Unix()
+	}
+	return c
+}
+
+// instant is WallClock without a look at the zone where the stretch has the answer.
+func (c clockStretch) instant(zone *time.Location, year int, month time.Month, day, minute int) int64 {
+	at := time.Date(year, month, day, 0, minute, 0, 0, time.UTC).Unix() - c.offset
+	if c.from <= at && at < c.to {
+		return at * 1000
+	}
+	return WallClock(zone, year, month, day, minute)
 }
 
 // WallClock returns, in milliseconds since 1970, the first instant at which the clocks of zone show that minute of that day
