@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/server"
 )
 
@@ -41,8 +42,10 @@ func newExplainCommand(g *globals) *cobra.Command {
 		},
 	}
 	f.add(c, "model", "the model; may be left out where there is one")
+	f.add(c, "deal", "of a model of deals: which, such as crm:4711; may be left out where there is one")
 	f.add(c, "at", "the instant, such as 2026-03-01T10:00:00Z or 2026-03-01; now where not given")
 	f.add(c, "transition", "the id of a recorded move, or last: explained as it was decided")
+	f.add(c, "lang", "language of the labels, such as zh-Hant")
 	return c
 }
 
@@ -68,8 +71,18 @@ func showExplain(w io.Writer, why server.Explain) error {
 		}
 		fmt.Fprintf(&b, " (version %d, asked at %s)\n", why.Version, when(why.At))
 	}
+	if why.Subject.Kind == hub.SubjectDeal {
+		fmt.Fprintf(&b, "Deal %s\n", line(why.Subject.ID))
+	}
 	if why.Why != "" {
 		fmt.Fprintf(&b, "%s\n", line(why.Why))
+	}
+	if p := why.Pin; p != nil {
+		fmt.Fprintf(&b, "Pinned by %s on %s", line(p.Who), when(p.At))
+		if p.Until != nil {
+			fmt.Fprintf(&b, " until %s", when(p.Until))
+		}
+		b.WriteString("; the rules below do not count until then\n")
 	}
 	if len(why.PathDependent) > 0 {
 		fmt.Fprintf(&b, "The way to the present stage matters too: %s\n", strings.Join(why.PathDependent, ", "))

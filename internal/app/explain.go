@@ -33,22 +33,22 @@ func (v views) Explain(ctx context.Context, rec *hub.CustomerRecord, q server.Ex
 	if err != nil {
 		return nil, err
 	}
+	st, err := whichStage(rec, name, q.Deal)
+	if err != nil {
+		return nil, err
+	}
 	now := v.Clock.Business()
 	if !q.At.IsZero() && q.At.Before(now) {
-		return v.explainPast(ctx, rec, name, q.At)
+		return v.explainPast(ctx, rec, st, q)
 	}
-	i := slices.IndexFunc(rec.Stages, func(st hub.StageRecord) bool { return st.Model == name })
 	m := modelOf(compiled.models, name)
-	if i < 0 || m == nil {
-		return nil, fmt.Errorf("customer %s has no stage in model %s yet: %w", rec.ID, name, hub.ErrNotFound)
-	}
-	st := rec.Stages[i]
 	facts, err := factsOf(rec)
 	if err != nil {
 		return nil, err
 	}
+	facts = seenBy(facts, st.Subject)
 	state := lifecycle.State{Stage: st.Stage, Since: st.Since, DecidedAt: st.DecidedAt, WakesAt: st.WakesAt, By: st.By, Path: st.Path}
-	stages := stagesOf(rec)
+	stages := stagesOf(rec, st.Subject)
 	at := now
 	if q.At.After(now) { // what silence brings
 		at = q.At
@@ -56,10 +56,47 @@ func (v views) Explain(ctx context.Context, rec *hub.CustomerRecord, q server.Ex
 			stages[name] = state.Stage
 		}
 	}
-	out := explained(m, m.Explain(facts, stages, state, at), st.Version)
-	v.pinned(out, rec, at)
+	out := explained(m, m.Explain(facts, stages, state, at), st.Version, q)
+	out.Subject = st.Subject
+	pinned(out, rec, at)
 	return out, nil
 }
+
+// whichStage finds the standing that is asked about. Before anybody stood in the model there is none.
+func whichStage(rec *hub.CustomerRecord, model, deal string) (*hub.StageRecord, error) {
+	var found []*hub.StageRecord
+	var deals []string
+	for i := range rec.Stages {
+		st := &rec.Stages[i]
+		if st.Model != model || deal != "" && st.Subject.ID != deal && !strings.HasSuffix(st.Subject.ID, ":"+deal) {
+			continue
+		}
+		found = append(found, st)
+		if st.Subject.Kind == hub.SubjectDeal {
+			deals = append(deals, st.Subject.ID)
+		}
+	}
+	switch {
+	case len(found) == 0 && deal != "":
+		return nil, fmt.Errorf("customer %s has no deal %s in model %s: %w", rec.ID, deal, model, hub.ErrNotFound)
+	case len(found) == 0:
+		return nil, fmt.Errorf("customer %s has no stage in model %s yet: %w", rec.ID, model, hub.ErrNotFound)
+	case len(deals) > 1:
+		return nil, fmt.Errorf("say which deal: %s stand in model %s: %w", strings.Join(deals, ", "), model, hub.ErrInvalid)
+	}
+	return found[0], nil
+}
+
+// seenBy are the facts as the subject sees them.
+func seenBy(facts *fact.Facts, subject hub.Subject) *fact.Facts {
+	if connection, id, ok := strings.Cut(subject.ID, ":"); ok && subject.Kind == hub.SubjectDeal {
+		return facts.Deal(connection, id)
+	}
+	return facts
+}
+
+// stands reports whether a stage of the one subject is seen by the other: the customer's are by her deals.
+func stands(of, seen hub.Subject) bool { return of == seen || of.Kind != hub.SubjectDeal }
 
 // whichModel finds the model that is asked about.
 func whichModel(rec *hub.CustomerRecord, compiled *compiled, name string) (string, error) {
@@ -68,7 +105,9 @@ func whichModel(rec *hub.CustomerRecord, compiled *compiled, name string) (strin
 		used = append(used, m.Name)
 	}
 	for _, st := range rec.Stages {
-		names = append(names, st.Model)
+		if slices.Contains(used, st.Model) {
+			names = append(names, st.Model)
+		}
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -98,18 +137,20 @@ func modelOf(models []*lifecycle.Model, name string) *lifecycle.Model {
 	return nil
 }
 
-func stagesOf(rec *hub.CustomerRecord) map[string]string {
+func stagesOf(rec *hub.CustomerRecord, subject hub.Subject) map[string]string {
 	stages := map[string]string{}
-	for _, st := range rec.Stages {
-		stages[st.Model] = st.Stage
+	for i := range rec.Stages {
+		if st := &rec.Stages[i]; stands(st.Subject, subject) {
+			stages[st.Model] = st.Stage
+		}
 	}
 	return stages
 }
 
 // pinned tells who holds the customer in the stage.
-func (v views) pinned(out *server.Explain, rec *hub.CustomerRecord, at time.Time) {
+func pinned(out *server.Explain, rec *hub.CustomerRecord, at time.Time) {
 	for _, p := range rec.Pins {
-		if p.Model != out.Model || out.By != hub.ByPin || p.At.After(at) || !p.Until.IsZero() && !at.Before(p.Until) {
+		if p.Model != out.Model || p.Subject != out.Subject || out.By != hub.ByPin || p.At.After(at) || !p.Until.IsZero() && !at.Before(p.Until) {
 			continue
 		}
 		out.Pin = &server.Pin{Model: p.Model, Stage: p.Stage, Who: p.Who, Why: p.Why, At: server.Time(p.At), Until: server.Time(p.Until)}
@@ -234,12 +275,12 @@ func later(a, b time.Time) time.Time {
 
 // before returns where a subject stood in all models after those of its moves that count: what the model remembers of them.
 func (p *past) before(m *lifecycle.Model, subject hub.Subject, counts func(*hub.Transition) bool) (lifecycle.State, map[string]string) {
-	stages := stagesOf(p.rec) // a model without a move has been where it is
+	stages := stagesOf(p.rec, subject) // a model without a move has been where it is
 	seen := map[string]bool{}
 	var moves []lifecycle.Move
 	for i := range p.Transitions {
 		t := &p.Transitions[i]
-		if t.Subject != subject {
+		if !stands(t.Subject, subject) {
 			continue
 		}
 		if !seen[t.Model] {
@@ -256,7 +297,7 @@ func (p *past) before(m *lifecycle.Model, subject hub.Subject, counts func(*hub.
 	first := p.rec.FirstEventAt.Add(-hub.Resolution)
 	st := lifecycle.State{Stage: stages[m.Name], Since: first, DecidedAt: first, By: hub.ByInitial}
 	for i := range p.rec.Stages {
-		if s := &p.rec.Stages[i]; s.Model == m.Name && !seen[m.Name] {
+		if s := &p.rec.Stages[i]; s.Model == m.Name && s.Subject == subject && !seen[m.Name] {
 			st.Since = s.Since
 		}
 	}
@@ -287,7 +328,8 @@ func versionOf(set hub.ModelSet, name string) int {
 }
 
 // explainPast tells how things stood at an instant that is over: with what was known then, by the version in force then.
-func (v views) explainPast(ctx context.Context, rec *hub.CustomerRecord, name string, at time.Time) (*server.Explain, error) {
+func (v views) explainPast(ctx context.Context, rec *hub.CustomerRecord, st *hub.StageRecord, q server.ExplainQuery) (*server.Explain, error) {
+	name, at := st.Model, q.At
 	p, err := v.past(ctx, rec)
 	if err != nil {
 		return nil, err
@@ -307,6 +349,7 @@ func (v views) explainPast(ctx context.Context, rec *hub.CustomerRecord, name st
 		return nil, fmt.Errorf("at %s nothing was known of customer %s: the first event is of %s: %w", at.UTC().Format(time.RFC3339), rec.ID, first.UTC().Format(time.RFC3339), hub.ErrNotFound)
 	}
 	facts := p.facts(func(ev *hub.KnownEvent) bool { return whose[ev.CustomerID] && !place[ev].After(at) }).AsOf(at)
+	facts = seenBy(facts, st.Subject)
 	set, err := v.store.PublishedSet(ctx, at)
 	if err != nil {
 		return nil, err
@@ -319,14 +362,15 @@ func (v views) explainPast(ctx context.Context, rec *hub.CustomerRecord, name st
 	if m == nil {
 		return nil, fmt.Errorf("model %q was not in use at %s: %w", name, at.UTC().Format(time.RFC3339), hub.ErrNotFound)
 	}
-	state, stages := p.before(m, hub.Subject{Kind: rec.Kind, ID: rec.ID}, func(t *hub.Transition) bool { return !t.At.After(at) })
+	state, stages := p.before(m, st.Subject, func(t *hub.Transition) bool { return !t.At.After(at) })
 	for i := range rec.Pins { // one that is over is known by its transition alone
-		if pin := &rec.Pins[i]; pin.Model == name && state.By == hub.ByPin && !pin.At.After(at) {
+		if pin := &rec.Pins[i]; pin.Model == name && pin.Subject == st.Subject && state.By == hub.ByPin && !pin.At.After(at) {
 			state.WakesAt = pin.Until
 		}
 	}
-	out := explained(m, m.Explain(facts, stages, state, at), versionOf(set, name))
-	v.pinned(out, rec, at)
+	out := explained(m, m.Explain(facts, stages, state, at), versionOf(set, name), q)
+	out.Subject = st.Subject
+	pinned(out, rec, at)
 	return out, nil
 }
 
@@ -362,10 +406,12 @@ func (v views) explainMove(ctx context.Context, rec *hub.CustomerRecord, q serve
 		}
 		return true
 	})
+	facts = seenBy(facts, t.Subject)
 	state, stages := p.before(m, t.Subject, func(o *hub.Transition) bool { return o.CustomerID == t.CustomerID && o.Sequence < t.Sequence })
 	state.Stage = t.From // recorded: what a merge brought along is not among the moves
 	e := m.ExplainMove(facts, stages, state, t.At)
-	out := explained(m, e, t.Version)
+	out := explained(m, e, t.Version, q)
+	out.Subject = t.Subject
 	shape := server.TransitionShape(t)
 	out.Transition = &shape
 	won := slices.IndexFunc(e.Rules, func(r lifecycle.RuleExplanation) bool { return r.Won })
@@ -407,9 +453,19 @@ func (p *past) transition(q server.ExplainQuery) (*hub.Transition, error) {
 }
 
 // explained gives an explanation the shape of the API.
-func explained(m *lifecycle.Model, e lifecycle.Explanation, version int) *server.Explain {
+func explained(m *lifecycle.Model, e lifecycle.Explanation, version int, q server.ExplainQuery) *server.Explain {
+	label := func(stage string) string {
+		s := m.Stage(stage)
+		switch {
+		case s == nil:
+			return stage
+		case q.Label == nil:
+			return s.Label("en")
+		}
+		return q.Label(s.Labels, stage)
+	}
 	out := &server.Explain{
-		Model: e.Model, Version: version, Stage: e.Stage, Label: label(m, e.Stage), Since: server.Time(e.Since), By: e.By, At: server.Time(e.At), Why: e.Why,
+		Model: e.Model, Version: version, Stage: e.Stage, Label: label(e.Stage), Since: server.Time(e.Since), By: e.By, At: server.Time(e.At), Why: e.Why,
 		PathDependent: append([]string{}, e.Path...), Rules: []server.ExplainRule{}, Next: server.ExplainNext{At: e.Next.At, To: e.Next.To}, Nearest: []server.Nearest{},
 	}
 	if e.Held != nil {
@@ -426,7 +482,7 @@ func explained(m *lifecycle.Model, e lifecycle.Explanation, version int) *server
 		out.Rules = append(out.Rules, line)
 	}
 	for _, n := range e.Nearest {
-		near := server.Nearest{Change: n.Change, To: n.To, Label: label(m, n.To), At: server.Time(n.At), Before: n.Before, Events: []server.NearestEvent{}, Stages: maps.Clone(n.Stages)}
+		near := server.Nearest{Change: n.Change, To: n.To, Label: label(n.To), At: server.Time(n.At), Before: n.Before, Events: []server.NearestEvent{}, Stages: maps.Clone(n.Stages)}
 		for _, ev := range n.Events {
 			shown := server.NearestEvent{Kind: ev.Kind, Properties: server.Properties(ev.Properties)}
 			if ev.Connection != lifecycle.NowhereYet {
@@ -443,13 +499,6 @@ func explained(m *lifecycle.Model, e lifecycle.Explanation, version int) *server
 		out.Nearest = append(out.Nearest, near)
 	}
 	return out
-}
-
-func label(m *lifecycle.Model, stage string) string {
-	if s := m.Stage(stage); s != nil {
-		return s.Label("en")
-	}
-	return stage
 }
 
 func clauses(list []lifecycle.ClauseExplanation) []server.Clause {

@@ -151,7 +151,14 @@ func (s *Server) explain(c *fiber.Ctx) error {
 	if transition != "" && !at.IsZero() {
 		return fmt.Errorf("a transition has its own instant: leave at out: %w", hub.ErrInvalid)
 	}
-	out, err := s.opts.Views.Explain(ctx, rec, ExplainQuery{Model: c.Query("model"), At: at, Transition: transition})
+	asked := languages(c)
+	if len(asked) == 0 {
+		asked = []language.Tag{language.English} // as all the rest of it
+	}
+	out, err := s.opts.Views.Explain(ctx, rec, ExplainQuery{
+		Model: c.Query("model"), At: at, Transition: transition, Deal: c.Query("deal"),
+		Label: func(labels map[string]string, stage string) string { return label(labels, stage, asked) },
+	})
 	if err != nil {
 		return err
 	}

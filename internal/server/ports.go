@@ -72,6 +72,10 @@ type ExplainQuery struct {
 	At    time.Time // zero: now
 	// Transition is the id of a recorded move, explained as it was decided then; "last" means the newest of the model.
 	Transition string
+	// Deal says of a model of deals which one, as <connection>:<the vendor's id>; may be empty where there is one.
+	Deal string
+	// Label picks the label of a stage, by language, for whoever asks; nil: the English one.
+	Label func(labels map[string]string, stage string) string
 }
 
 // Replayer runs a stored webhook through today's connectors.

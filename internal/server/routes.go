@@ -46,8 +46,10 @@ var (
 		{"GET", "/customers/:id/events", "getEvents", "All known events, oldest first.", viewer, nil, nil, List[Event]{}, (*Server).events},
 		{"GET", "/customers/:id/explain", "explain", "Why the customer is in a stage, clause by clause.", viewer, []parameter{
 			{"model", "The model; may be left out where there is one."},
+			{"deal", "Of a model of deals: which, as <connection>:<id>; may be left out where there is one."},
 			{"at", "The instant, RFC 3339; now where not given."},
 			{"transition", "The id of a recorded stage change, explained as it was decided then; last for the newest."},
+			{"lang", "Language of the labels, such as zh-Hant; Accept-Language and English where not given."},
 		}, nil, Explain{}, (*Server).explain},
 		{"GET", "/models", "listModels", "Models in use, drafts, and shipped ones.", viewer, nil, nil, List[Model]{}, (*Server).listModels},
 		{"GET", "/models/:name", "getModel", "One model with its text.", viewer, nil, nil, Model{}, (*Server).getModel},

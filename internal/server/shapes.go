@@ -299,14 +299,15 @@ type Planned struct {
 
 // Explain says why a customer is in a stage, or was, clause by clause.
 type Explain struct {
-	Model   string     `json:"model"`
-	Version int        `json:"version"`
-	Stage   string     `json:"stage"` // of a transition: the stage it left
-	Label   string     `json:"label"`
-	Since   *time.Time `json:"since"`
-	By      string     `json:"by"`
-	At      *time.Time `json:"at"`
-	Why     string     `json:"why"` // in one sentence
+	Model   string      `json:"model"`
+	Subject hub.Subject `json:"subject"` // whose stage it is
+	Version int         `json:"version"`
+	Stage   string      `json:"stage"` // of a transition: the stage it left
+	Label   string      `json:"label"`
+	Since   *time.Time  `json:"since"`
+	By      string      `json:"by"`
+	At      *time.Time  `json:"at"`
+	Why     string      `json:"why"` // in one sentence
 	// PathDependent names what makes decisions depend on the way to the present stage.
 	PathDependent []string      `json:"path_dependent"`
 	Rules         []ExplainRule `json:"rules"`
