@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -257,5 +258,54 @@ func TestHistoriesBesideTheWriter(t *testing.T) {
 		if err != nil || n != living {
 			t.Errorf("%d histories of %d: %v", n, living, err)
 		}
+	})
+}
+
+// Who has to wait for others too long is told so.
+func TestHistoriesOneAtATime(t *testing.T) {
+	on(t, func(t *testing.T, b *bench) {
+		b.apply(t, changes(person("ada")))
+		err := b.Histories(t.Context(), "clc", func(*hub.History) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if err := b.Histories(ctx, "clc", func(*hub.History) {}); !errors.Is(err, hub.ErrBusy) {
+				t.Errorf("the second: %v", err)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if err := b.Histories(t.Context(), "clc", func(*hub.History) {}); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
+// A deal of a merged customer is the survivor's, and counts once, with all its past.
+func TestDealsGoOnAfterAMerge(t *testing.T) {
+	on(t, func(t *testing.T, b *bench) {
+		ada, eve := person("ada"), person("eve")
+		deal := hub.Subject{Kind: hub.SubjectDeal, ID: "crm/7"}
+		row := hub.StageRecord{Subject: deal, CustomerID: ada.ID, Model: "deals", Version: 1, Stage: "won", Since: t0.Add(day), By: hub.ByRule, DecidedAt: t0, Entered: t0}
+		move := hub.Transition{ID: "stg_1", Subject: deal, CustomerID: ada.ID, Model: "deals", Version: 1, From: "open", To: "won", At: t0.Add(day), DecidedAt: t0, Sequence: 1}
+		c := changes(ada, eve)
+		c.Stages, c.Transitions = []hub.StageRecord{row}, []hub.Transition{move}
+		b.apply(t, c)
+		copied := row
+		copied.CustomerID, copied.Entered = eve.ID, time.Time{}
+		ada.MergedInto, ada.Profiles = eve.ID, nil
+		b.apply(t, &hub.Changes{
+			Customers: []*hub.CustomerRecord{ada}, Stages: []hub.StageRecord{copied},
+			Merges: []hub.Merge{{From: ada.ID, Into: eve.ID, At: t0.Add(2 * day), DecidedAt: t0, Reason: "email", EventID: "evt", Sequence: 9}},
+		})
+		var got []hub.History
+		if err := b.Histories(t.Context(), "deals", func(h *hub.History) { got = append(got, hub.History{Adopted: h.Adopted, Stays: slices.Clone(h.Stays)}) }); err != nil {
+			t.Fatal(err)
+		}
+		diff(t, "history", []hub.History{{Stays: []hub.Stay{{Stage: "open", Since: t0}, {Stage: "won", Since: t0.Add(day)}}}}, got)
+		db := b.direct(t)
+		diff(t, "counts", []string{"deals deal won 1"}, texts(t, db, "SELECT * FROM stagewire_stage_counts WHERE model = 'deals'"))
+		diff(t, "transitions", []string{eve.ID + " crm/7 open won"}, texts(t, db, "SELECT customer_id, subject_id, from_stage, to_stage FROM stagewire_transitions"))
+		diff(t, "stays", []string{eve.ID + " open 86400", eve.ID + " won -"}, texts(t, db, "SELECT customer_id, stage, seconds FROM stagewire_stays WHERE model = 'deals' ORDER BY entered_at"))
 	})
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -23,8 +24,17 @@ func entered(r *hub.StageRecord) time.Time {
 // A way is made of the recorded transitions, those in passing included: a stage that silence led through while the hub was
 // behind was stood in all the same, for as long as business time says. Only what took no time at all was no stay: of
 // several moves at one instant the last counts. Of customers who were merged the survivor's way counts alone, and
-// who was merged into somebody that stood nowhere in the model brought her way along.
+// who was merged into somebody that stood nowhere in the model brought her way along. A deal keeps its way, whosever it becomes.
+//
+// One is read at a time, so that many who ask do not take the reading connections from everybody else; who waits too long
+// for her turn is told hub.ErrBusy.
 func (s *Store) Histories(ctx context.Context, model string, each func(*hub.History)) error {
+	select {
+	case s.counting <- struct{}{}:
+		defer func() { <-s.counting }()
+	case <-ctx.Done():
+		return fmt.Errorf("histories of %s: others are being read: %w", model, hub.ErrBusy)
+	}
 	w := &ways{subjects: map[string]int32{}, stages: map[string]int32{}, owners: map[string]string{}}
 	if err := s.read.snapshot(ctx, func(q querier) error { return w.load(ctx, q, model) }); err != nil {
 		return err
@@ -88,7 +98,8 @@ func (w *ways) loadStages(ctx context.Context, q querier, model string) error {
 	var subject, stage string
 	var since, entered int64
 	var adopted bool
-	return each(ctx, q, "SELECT subject_id, stage, since, entered_at, adopted FROM stages WHERE model = $1", []any{model}, func(scan func(...any) error) error {
+	return each(ctx, q, `SELECT subject_id, stage, since, entered_at, adopted FROM stages
+		WHERE model = $1 AND (subject_kind <> 'deal' OR customer_id NOT IN (SELECT id FROM customers WHERE merged_into <> ''))`, []any{model}, func(scan func(...any) error) error {
 		if err := scan(&subject, &stage, &since, &entered, &adopted); err != nil {
 			return err
 		}

@@ -60,7 +60,7 @@ func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) erro
 }
 
 // mergeHistory notes whose way through which model is the survivor's from now on. What From had taken over itself goes with it
-// where From's own way does, and ends where it does.
+// where From's own way does, and ends where it does. Deals keep their way: they are as long in their models as they were.
 func mergeHistory(ctx context.Context, q querier, m *hub.Merge) error {
 	for _, model := range m.Inherited {
 		for _, statement := range []string{
@@ -77,7 +77,12 @@ func mergeHistory(ctx context.Context, q querier, m *hub.Merge) error {
 			return err
 		}
 	}
-	_, err := q.exec(ctx, "DELETE FROM inherited WHERE into_id = $1", m.From)
+	if _, err := q.exec(ctx, "DELETE FROM inherited WHERE into_id = $1", m.From); err != nil {
+		return err
+	}
+	_, err := q.exec(ctx, `UPDATE stages SET entered_at = f.entered_at, adopted = f.adopted
+		FROM (SELECT model AS of_model, subject_id AS deal, entered_at, adopted FROM stages WHERE customer_id = $1 AND subject_kind = 'deal') f
+		WHERE customer_id = $2 AND subject_kind = 'deal' AND subject_id = f.deal AND model = f.of_model AND f.entered_at < stages.entered_at`, m.From, m.Into)
 	return err
 }
 

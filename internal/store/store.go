@@ -31,6 +31,8 @@ type Store struct {
 	log  *slog.Logger
 	// late: moments are entered late (SQLite), see sqlite_late.go.
 	late bool
+	// counting is held by who reads histories.
+	counting chan struct{}
 
 	closing sync.Once
 	closed  error
@@ -45,7 +47,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{now: o.Now, log: o.Log}
+	s := &Store{now: o.Now, log: o.Log, counting: make(chan struct{}, 1)}
 	var err error
 	if o.URL == "" {
 		s.late = true

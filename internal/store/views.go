@@ -37,7 +37,7 @@ func Views() []View {
 			adopted,
 			{"wakes_at", "timestamp", "when silence alone may change the stage; null for never"},
 		}},
-		{"stagewire_flow_daily", "How many went from stage to stage on each day, in business time. Of several moves at one instant the last counts.", []ViewColumn{
+		{"stagewire_flow_daily", "How many went from stage to stage on each day, in business time. Of several moves at one instant each counts.", []ViewColumn{
 			{"day", "date", "the day"},
 			model, kind,
 			{"from_stage", "text", "the stage left"},
@@ -45,7 +45,7 @@ func Views() []View {
 			{"moves", "integer", "how often"},
 			{"customers", "integer", "how many different ones"},
 		}},
-		{"stagewire_stays", "Every stay in a stage: the numbers of `stagewire funnel` come from these.", []ViewColumn{
+		{"stagewire_stays", "Every stay in a stage. Of several moves at one instant each has a row, those before the last with 0 seconds; `stagewire funnel` counts the last alone.", []ViewColumn{
 			customer, kind, subject, model,
 			{"stage", "text", "name of the stage"},
 			{"entered_at", "timestamp", "begin of the stay, in business time"},

@@ -27,13 +27,11 @@ CREATE VIEW counted_moves AS
   FROM transitions t LEFT JOIN inherited i ON i.from_id = t.subject_id AND i.model = t.model
   WHERE i.into_id IS NOT NULL OR t.subject_kind = 'deal' OR t.subject_id NOT IN (SELECT c.id FROM customers c WHERE c.merged_into <> '');
 
--- Stages as they count.
+-- Stages as they count: those of merged customers are history.
 CREATE VIEW counted_stages AS
-  SELECT CASE WHEN s.subject_kind = 'deal' THEN coalesce((SELECT c.merged_into FROM customers c WHERE c.id = s.customer_id AND c.merged_into <> ''), s.customer_id)
-      ELSE s.customer_id END AS customer_id,
-    s.subject_kind, s.subject_id, s.model, s.version, s.stage, s.since, s.decided_by, s.wakes_at, CASE WHEN s.entered_at = 0 THEN s.since ELSE s.entered_at END AS entered_at, s.adopted
-  FROM stages s
-  WHERE s.subject_kind = 'deal' OR s.subject_id NOT IN (SELECT c.id FROM customers c WHERE c.merged_into <> '');
+  SELECT s.customer_id, s.subject_kind, s.subject_id, s.model, s.version, s.stage, s.since, s.decided_by, s.wakes_at,
+    CASE WHEN s.entered_at = 0 THEN s.since ELSE s.entered_at END AS entered_at, s.adopted
+  FROM stages s WHERE s.customer_id NOT IN (SELECT c.id FROM customers c WHERE c.merged_into <> '');
 
 CREATE VIEW stagewire_customers AS
   SELECT c.id AS customer_id, c.kind, timestamptz 'epoch' + nullif(c.first_event_at, -62135596800000000) * interval '1 microsecond' AS first_event_at, timestamptz 'epoch' + c.created_at * interval '1 microsecond' AS created_at, timestamptz 'epoch' + c.updated_at * interval '1 microsecond' AS updated_at
@@ -55,38 +53,28 @@ CREATE VIEW stagewire_transitions AS
     timestamptz 'epoch' + m.at * interval '1 microsecond' AS at, ((timestamptz 'epoch' + m.at * interval '1 microsecond') AT TIME ZONE 'UTC')::date AS day, timestamptz 'epoch' + m.decided_at * interval '1 microsecond' AS decided_at, m.cause_type AS cause, m.passing
   FROM counted_moves m;
 
--- Where subjects came to, and from where ('' for the first stage): of several moves at one instant the last counts, and being back at that
--- instant is no move. The first row of each is her coming into the model.
-CREATE VIEW counted_arrivals AS
-  SELECT * FROM (
-    SELECT o.*, lag(o.stage, 1, '') OVER (PARTITION BY o.model, o.subject_kind, o.subject_id ORDER BY o.no) AS from_stage
-    FROM (
-      SELECT a.customer_id, a.subject_kind, a.subject_id, a.model, a.no, a.adopted, a.next_at,
-        CASE WHEN a.no = 0 AND a.next_at < a.at THEN a.next_at ELSE a.at END AS at,
-        CASE WHEN a.no = 0 THEN coalesce(a.next_from, a.stage) ELSE a.stage END AS stage
-      FROM (
-        SELECT r.*, lead(r.at) OVER w AS next_at, lead(r.from_stage) OVER w AS next_from
-        FROM (
-          SELECT s.customer_id, s.subject_kind, s.subject_id, s.model, 0 AS no, s.adopted, s.entered_at AS at, NULL AS from_stage, s.stage FROM counted_stages s
-          UNION ALL
-          SELECT m.customer_id, m.subject_kind, m.subject_id, m.model, m.no, 0, m.at, m.from_stage, m.to_stage FROM counted_moves m
-        ) r
-        WINDOW w AS (PARTITION BY r.model, r.subject_kind, r.subject_id ORDER BY r.no)
-      ) a
-      WHERE a.no = 0 OR a.next_at IS NULL OR a.next_at <> a.at
-    ) o
-  ) f
-  WHERE f.stage <> f.from_stage;
-
 CREATE VIEW stagewire_stays AS
   SELECT t.customer_id, t.subject_kind, t.subject_id, t.model, t.stage, timestamptz 'epoch' + t.at * interval '1 microsecond' AS entered_at, timestamptz 'epoch' + t.left_at * interval '1 microsecond' AS left_at, t.next_stage,
     div(t.left_at - t.at, 1000000)::bigint AS seconds, t.adopted,
     CASE WHEN t.no = 0 AND t.adopted = 0 AND t.left_at - t.at <= 1000 THEN 1 ELSE 0 END AS at_once
   FROM (
-    SELECT a.*, lead(a.at) OVER w AS left_at, lead(a.stage) OVER w AS next_stage
-    FROM counted_arrivals a WINDOW w AS (PARTITION BY a.model, a.subject_kind, a.subject_id ORDER BY a.no)
+    SELECT r.customer_id, r.subject_kind, r.subject_id, r.model, r.no, r.adopted, r.left_at, r.next_stage,
+      CASE WHEN r.no = 0 AND r.left_at < r.at THEN r.left_at ELSE r.at END AS at,
+      CASE WHEN r.no = 0 THEN coalesce(r.next_from, r.stage) ELSE r.stage END AS stage
+    FROM (
+      SELECT a.*, lead(a.at) OVER w AS left_at, lead(a.stage) OVER w AS next_stage, lead(a.from_stage) OVER w AS next_from
+      FROM (
+        SELECT s.customer_id, s.subject_kind, s.subject_id, s.model, 0 AS no, s.adopted, s.entered_at AS at, NULL AS from_stage, s.stage FROM counted_stages s
+        UNION ALL
+        SELECT m.customer_id, m.subject_kind, m.subject_id, m.model, m.no, 0, m.at, m.from_stage, m.to_stage FROM counted_moves m
+      ) a
+      WINDOW w AS (PARTITION BY a.model, a.subject_kind, a.subject_id ORDER BY a.no)
+    ) r
   ) t;
 
 CREATE VIEW stagewire_flow_daily AS
-  SELECT ((timestamptz 'epoch' + a.at * interval '1 microsecond') AT TIME ZONE 'UTC')::date AS day, a.model, a.subject_kind, a.from_stage, a.stage AS to_stage, count(*) AS moves, count(DISTINCT a.subject_id) AS customers
-  FROM counted_arrivals a WHERE a.no > 0 GROUP BY 1, 2, 3, 4, 5;
+  SELECT date '1970-01-01' + f.day::integer AS day, f.model, f.subject_kind, f.from_stage, f.to_stage, f.moves, f.customers
+  FROM (
+    SELECT m.at / 86400000000 AS day, m.model, m.subject_kind, m.from_stage, m.to_stage, count(*) AS moves, count(DISTINCT m.subject_id) AS customers
+    FROM counted_moves m GROUP BY 1, 2, 3, 4, 5
+  ) f;
