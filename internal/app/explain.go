@@ -396,16 +396,7 @@ func (v views) explainMove(ctx context.Context, rec *hub.CustomerRecord, q serve
 	if m == nil {
 		return nil, fmt.Errorf("model %q is not in set %d: %w", t.Model, set.Number, hub.ErrNotFound)
 	}
-	whose := p.lineage(t.CustomerID, func(m *hub.Merge) bool { return m.Sequence <= t.Sequence })
-	facts := p.facts(func(ev *hub.KnownEvent) bool {
-		switch {
-		case !whose[ev.CustomerID] || ev.CustomerID == t.CustomerID && ev.KnownFrom > t.Sequence:
-			return false
-		case t.Cause.Type == hub.CauseWake: // what was due before an event was decided before it
-			return !ev.OccurredAt.After(t.At)
-		}
-		return true
-	})
+	facts := p.facts(p.knownBy(t))
 	facts = seenBy(facts, t.Subject)
 	state, stages := p.before(m, t.Subject, func(o *hub.Transition) bool { return o.CustomerID == t.CustomerID && o.Sequence < t.Sequence })
 	state.Stage = t.From // recorded: what a merge brought along is not among the moves
@@ -422,6 +413,20 @@ func (v views) explainMove(ctx context.Context, rec *hub.CustomerRecord, q serve
 		out.Why = t.Why
 	}
 	return out, nil
+}
+
+// knownBy tells which events were known when a move was decided.
+func (p *past) knownBy(t *hub.Transition) func(*hub.KnownEvent) bool {
+	whose := p.lineage(t.CustomerID, func(m *hub.Merge) bool { return m.Sequence <= t.Sequence })
+	return func(ev *hub.KnownEvent) bool {
+		switch {
+		case !whose[ev.CustomerID] || ev.CustomerID == t.CustomerID && ev.KnownFrom > t.Sequence:
+			return false
+		case t.Cause.Type == hub.CauseWake: // what was due before an event was decided before it
+			return !ev.OccurredAt.After(t.At)
+		}
+		return true
+	}
 }
 
 // transition finds the move that is asked about; the error names some there are.

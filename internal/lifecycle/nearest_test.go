@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
@@ -161,17 +163,25 @@ type player struct {
 	stages  map[string]string
 	profile fact.Profile
 	st      State
+	moves   []Move
 }
 
 func (p *player) wait(until time.Time) {
-	_, p.st, _ = p.m.Advance(fact.Union(&p.profile), p.stages, p.st, until, 1000)
+	var steps []Step
+	steps, p.st, _ = p.m.Advance(fact.Union(&p.profile), p.stages, p.st, until, 1000)
+	for _, step := range steps {
+		p.moves = append(p.moves, Move{Model: p.m.Name, From: step.From, To: step.To, At: step.At, By: hub.ByRule})
+	}
 }
 
 func (p *player) happens(events ...hub.Event) {
 	for i := range events {
 		p.wait(events[i].OccurredAt.Add(-hub.Resolution))
 		p.profile.Put(&events[i])
-		p.st, _ = p.m.Decide(fact.Union(&p.profile), p.stages, p.st, events[i].OccurredAt)
+		from := p.st.Stage
+		if p.st, _ = p.m.Decide(fact.Union(&p.profile), p.stages, p.st, events[i].OccurredAt); p.st.Stage != from {
+			p.moves = append(p.moves, Move{Model: p.m.Name, From: from, To: p.st.Stage, At: events[i].OccurredAt, By: hub.ByRule})
+		}
 	}
 }
 
@@ -233,6 +243,16 @@ func TestExplanationsAreTrue(t *testing.T) {
 				fail("rule %q is %v, its clause %v", rule.When, *rule.Result, *rule.Clauses[0].Result)
 			}
 			checkClauses(m, in, rule.Clauses, func() { clauses++ }, fail)
+		}
+
+		// What is gathered from the recorded moves says the same as what was remembered.
+		begin := m.Initial(start.Add(-hub.Resolution))
+		again, stages := m.Recollect(begin, p.stages, p.moves)
+		if again.Stage != p.st.Stage || !again.Since.Equal(p.st.Since) || stages["other"] != "x" {
+			fail("recollected %+v %v from %+v", again, stages, p.moves)
+		}
+		if d := cmp.Diff(m.Waiting(f, p.stages, p.st, at), m.Waiting(f, p.stages, again, at)); d != "" {
+			fail("recollected from %+v: %s", p.moves, d)
 		}
 
 		decided, _ := m.Decide(f, p.stages, p.st, at) // in a model that goes round in circles another stage than the one kept
