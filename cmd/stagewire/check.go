@@ -19,6 +19,7 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/lint"
+	"github.com/stagewire/stagewire/internal/lsp"
 	"github.com/stagewire/stagewire/internal/server"
 )
 
@@ -37,7 +38,7 @@ type warning struct {
 }
 
 func newCheckCommand(g *globals) *cobra.Command {
-	strict := false
+	strict, editor := false, false
 	c := &cobra.Command{
 		Use: "check [file or folder]...", Short: "Find every mistake in configuration, manifests, models and reactions", GroupID: groupWrite,
 		Long: "Reads the configuration and everything it names, and reports every mistake with its file, line and column. Nothing is run and\n" +
@@ -47,6 +48,12 @@ func newCheckCommand(g *globals) *cobra.Command {
 			"--strict. A comment on the line, or alone on the line above, silences one: # lint:ignore <check>. The checks:\n\n" + lintChecks(),
 		Example: "  stagewire check\n  stagewire check --strict rules/mine.yaml",
 		RunE: func(c *cobra.Command, args []string) error {
+			if editor {
+				if len(args) > 0 {
+					return usageError{errors.New("--lsp takes no files: the editor names them")}
+				}
+				return serveEditor(g, func(s *lsp.Server) error { return s.Run(c.Context(), c.InOrStdin(), c.OutOrStdout()) })
+			}
 			var out checked
 			var errs []error
 			if len(args) == 0 {
@@ -65,6 +72,7 @@ func newCheckCommand(g *globals) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "fail on warnings too")
+	c.Flags().BoolVar(&editor, "lsp", false, "be a language server for editors, on standard input and output")
 	return c
 }
 
