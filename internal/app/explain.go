@@ -487,7 +487,7 @@ func explained(m *lifecycle.Model, e lifecycle.Explanation, version int, q serve
 		out.Rules = append(out.Rules, line)
 	}
 	for _, n := range e.Nearest {
-		near := server.Nearest{Change: n.Change, To: n.To, Label: label(n.To), At: server.Time(n.At), Before: n.Before, Events: []server.NearestEvent{}, Stages: maps.Clone(n.Stages)}
+		near := server.Nearest{Change: n.Change, To: n.To, Label: label(n.To), At: server.Time(n.At), Before: n.Before, Events: []server.NearestEvent{}, Stages: maps.Clone(n.Stages), Release: n.Release}
 		for _, ev := range n.Events {
 			shown := server.NearestEvent{Kind: ev.Kind, Properties: server.Properties(ev.Properties)}
 			if ev.Connection != lifecycle.NowhereYet {

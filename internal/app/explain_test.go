@@ -168,11 +168,18 @@ func TestWhichStage(t *testing.T) {
 	deal := func(id string) hub.Subject { return hub.Subject{Kind: hub.SubjectDeal, ID: id} }
 	rec := &hub.CustomerRecord{ID: "ada", Stages: []hub.StageRecord{
 		{Subject: hub.Subject{Kind: hub.SubjectCustomer, ID: "ada"}, Model: "clc", Stage: "new"},
-		{Subject: deal("crm:1"), Model: "b2b", Stage: "won"}, {Subject: deal("crm:2"), Model: "b2b", Stage: "open"}, {Subject: deal("crm:1"), Model: "size", Stage: "big"},
+		{Subject: deal("crm:1"), Model: "b2b", Stage: "won"},
+		{Subject: deal("crm:2"), Model: "b2b", Stage: "open"},
+		{Subject: deal("crm:1"), Model: "size", Stage: "big"},
 	}}
 	for _, c := range []struct{ model, deal, want string }{
-		{"clc", "", "new"}, {"b2b", "crm:1", "won"}, {"b2b", "2", "open"}, {"size", "", "big"},
-		{"b2b", "", "say which deal: crm:1, crm:2 stand in model b2b"}, {"b2b", "9", "customer ada has no deal 9 in model b2b"}, {"rfm", "", "customer ada has no stage in model rfm yet"},
+		{"clc", "", "new"},
+		{"b2b", "crm:1", "won"},
+		{"b2b", "2", "open"},
+		{"size", "", "big"},
+		{"b2b", "", "say which deal: crm:1, crm:2 stand in model b2b"},
+		{"b2b", "9", "customer ada has no deal 9 in model b2b"},
+		{"rfm", "", "customer ada has no stage in model rfm yet"},
 	} {
 		st, err := whichStage(rec, c.model, c.deal)
 		switch {

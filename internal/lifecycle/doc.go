@@ -65,6 +65,20 @@
 // recorded: rules below the one that won do not matter while it wins, and before anything above or in it flips that
 // flip is WakesAt.
 //
+// # Explanations
+//
+// [Model.Explain] takes every condition apart at and, or, not and named conditions, evaluates each part by itself, and names the
+// events that it looked at ([expression.Clause.Looks]). [Model.Why] says in one sentence what made the line hold that decides.
+//
+// The nearest changes are searched for, not reasoned out: a clause suggests things to change (one more event of a kind it names, with
+// the values it asks for; a score, a trait, an amount, a refund; a stage in another model; silence up to where it flips), those that
+// make it hold or fail are followed from clause to clause up to the condition, and every change that is told was played on the
+// model, event by event, and led to the stage it names. The search is bounded by the events it looks at; what it does not find may
+// exist all the same. A change's end ("before …") is found by playing it at the instants at which some clause flips by silence.
+//
+// A past decision is explained by the version of the model that took it, over the versions of events that were known at its
+// sequence; [Model.Recollect] gathers from the recorded moves what a path-dependent model remembered then.
+//
 // # Path options
 //
 // A stage's dwell keeps every rule from leading out for that long after Since, but to a stage in yields_to; what was postponed is

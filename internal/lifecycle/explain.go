@@ -95,8 +95,13 @@ const newestEvents = 5
 // Explain tells, for the state st and the facts as they are, what every rule says at instant at, and what would change it.
 func (m *Model) Explain(f *fact.Facts, stages map[string]string, st State, at time.Time) Explanation {
 	e := m.explain(f, stages, st, at)
-	if st.By != hub.ByPin { // while a person's decision holds nothing else moves the subject
+	if st.By != hub.ByPin {
 		e.Nearest = m.nearest(f, stages, st, e.At)
+		return e
+	}
+	// While a person's decision holds nothing else moves the subject.
+	if free, _ := m.Decide(f, stages, st, e.At); free.Stage != st.Stage {
+		e.Nearest = append(e.Nearest, Nearest{Change: "the pin is released", To: free.Stage, At: e.At, Events: []hub.Event{}, Release: true})
 	}
 	return e
 }
@@ -127,6 +132,9 @@ func (m *Model) explain(f *fact.Facts, stages map[string]string, st State, at ti
 	}
 	won := slices.IndexFunc(e.Rules, func(r RuleExplanation) bool { return r.Won })
 	e.Why = m.Why(f, stages, st, won, at)
+	if e.Rules[won].Closed != "" {
+		e.Why = m.called(st.Stage) + ": the stage is terminal, and no rule leads out of it."
+	}
 	now, _ := m.Decide(f, stages, st, at)
 	if present := m.stage[st.Stage]; present != nil && present.Dwell > 0 && now.Stage == st.Stage {
 		if free, to := st.Since.Add(present.Dwell), e.Rules[won].Stage; to != "" && to != st.Stage && at.Before(free) {

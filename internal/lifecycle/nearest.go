@@ -24,6 +24,8 @@ type Nearest struct {
 	Events []hub.Event `json:"events"`
 	// Stages are those in other models that have to be different.
 	Stages map[string]string `json:"stages,omitempty"`
+	// Release is set for the change that a person's decision no longer holds the subject.
+	Release bool `json:"release,omitempty"`
 
 	cost float64
 	same string // equal for changes of the same parts

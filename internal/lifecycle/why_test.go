@@ -115,3 +115,74 @@ func TestLooks(t *testing.T) {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
 }
+
+// While a person's decision holds, only its end moves the customer, and the rules are told without counting.
+func TestExplainPinned(t *testing.T) {
+	m := clc(t)
+	f := facts(t, paid(0), paid(10))
+	st := State{Stage: "loyal", Since: day(12), By: hub.ByPin, Rule: -1, WakesAt: day(40)}
+	e := m.Explain(f, nil, st, day(20))
+	if e.Why != "Loyal customer: set by a person until 2026-02-10." || e.Next.At == nil || !e.Next.At.Equal(day(40)) || *e.Next.To != "active" {
+		t.Errorf("%s %+v", e.Why, e.Next)
+	}
+	if len(e.Nearest) != 1 || e.Nearest[0].Change != "the pin is released" || e.Nearest[0].To != "active" || !e.Nearest[0].Release {
+		t.Errorf("%+v", e.Nearest)
+	}
+	st.WakesAt = time.Time{}
+	if e = m.Explain(f, nil, st, day(20)); e.Why != "Loyal customer: set by a person." || e.Next.At != nil {
+		t.Errorf("%s %+v", e.Why, e.Next)
+	}
+}
+
+// Dwell, after and cooldown are told where they keep a rule that holds from deciding.
+func TestExplainPathOptions(t *testing.T) {
+	m := compile(t, `
+model: m
+stages: [{name: calm, labels: {en: Calm}}, {name: upset, dwell: 10d, yields_to: [gone]}, {name: worse}, {name: gone, terminal: true}]
+decide:
+  - stage: gone
+    when: ever("customer.deleted")
+  - stage: worse
+    after: 3d
+    when: any(tickets, .open and .type == "complaint")
+  - stage: upset
+    when: any(tickets, .open)
+  - stage: worse
+    from: [gone]
+    when: ever("order.paid")
+  - otherwise: calm
+`, Env{})
+	ticket := func(kind string, n int) hub.Event {
+		return hub.Event{Kind: kind, OccurredAt: day(n), Properties: map[string]any{"id": "1", "type": "complaint"}}
+	}
+	f := facts(t, ticket("ticket.opened", 1))
+	st := State{Stage: "calm", Since: day(0)}
+	e := m.Explain(f, nil, st, day(2))
+	if w := e.Rules[1].Waits; w == nil || w.Option != "after" || !w.Until.Equal(day(4)) || e.Rules[1].Won || !e.Rules[2].Won {
+		t.Errorf("%+v", e.Rules)
+	}
+	if len(e.Path) == 0 || e.Rules[3].Closed != "" || e.Rules[3].Reached { // a line above decides
+		t.Errorf("%+v", e.Rules[3])
+	}
+	f = facts(t, ticket("ticket.opened", 1), ticket("ticket.solved", 2))
+	st = State{Stage: "upset", Since: day(1)}
+	e = m.Explain(f, nil, st, day(3))
+	if e.Held == nil || e.Held.To != "calm" || !e.Held.Until.Equal(day(11)) || e.Why != "upset: held by its dwell until 2026-01-12; then Calm: no other rule holds." {
+		t.Errorf("%+v %s", e.Held, e.Why)
+	}
+	if e.Rules[3].Closed != "only from gone" {
+		t.Errorf("%+v", e.Rules[3])
+	}
+	e = m.Explain(f, nil, State{Stage: "gone", Since: day(2)}, day(3))
+	if e.Rules[0].Closed != "the present stage is terminal" || e.Why != "gone: the stage is terminal, and no rule leads out of it." {
+		t.Errorf("%+v %s", e.Rules[0], e.Why)
+	}
+	var out []string
+	for _, n := range e.Nearest {
+		out = append(out, n.Change+" → "+n.To)
+	}
+	// worse is not asked again from worse, so that the customer goes on to calm in the same go.
+	if fmt.Sprint(out) != "[a first order.paid → calm]" {
+		t.Errorf("%q", out)
+	}
+}

@@ -386,6 +386,8 @@ type Nearest struct {
 	Before *time.Time        `json:"before"` // the events have to happen before; null for no end that was found
 	Events []NearestEvent    `json:"events"`
 	Stages map[string]string `json:"stages,omitempty"`
+	// Release is set where a pin would have to be released.
+	Release bool `json:"release,omitempty"`
 }
 
 // NearestEvent is one event of a change, with what of it matters.
