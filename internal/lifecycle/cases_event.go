@@ -10,11 +10,14 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
+// defaultConnection is what tells events whose connection a test does not say; own events are the hub's.
+const defaultConnection = "test"
+
 // event reads {at, kind, amount: 40 EUR, …}: what is none of the keys of FormEvent is a property of the kind. Of those that stand
 // beside the event itself (times, every, late, expect) the caller takes care.
 func (r *testReader) event(n *yaml.Node, path string) hub.Event {
 	kinds := r.kinds
-	ev := hub.Event{Connection: "test", Properties: map[string]any{}}
+	ev := hub.Event{Connection: defaultConnection, Properties: map[string]any{}}
 	var kind hub.Kind
 	known := false
 	r.pairs(n, path, func(k, v *yaml.Node) {
@@ -56,6 +59,9 @@ func (r *testReader) event(n *yaml.Node, path string) hub.Event {
 				}
 			}
 		}
+	}
+	if kind.Own && ev.Connection == defaultConnection {
+		ev.Connection = hub.OwnConnection
 	}
 	if ev.Kind == "" && n.Kind == yaml.MappingNode {
 		r.fail(n, path, "", "kind is missing")

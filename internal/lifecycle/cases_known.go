@@ -21,7 +21,7 @@ func (r *testReader) traits(n *yaml.Node) {
 	list := r.traitList(n, r.path+".traits", r.first)
 	if len(r.t.Events) == 0 {
 		ev := hub.Event{
-			ID: r.t.Name + "-0000", Kind: "customer.created", Connection: "test", OccurredAt: r.first, ReceivedAt: r.first,
+			ID: r.t.Name + "-0000", Kind: "customer.created", Connection: defaultConnection, OccurredAt: r.first, ReceivedAt: r.first,
 			Properties: map[string]any{},
 		}
 		r.t.Events = append(r.t.Events, TestEvent{Event: ev, Known: r.first, Line: n.Line})
@@ -182,7 +182,7 @@ func (r *testReader) scoresOf(n *yaml.Node, path string) (sc TestScores, dated b
 func (r *testReader) identifiers(n *yaml.Node) {
 	r.pairs(n, r.path+".identifiers", func(k, v *yaml.Node) {
 		for _, value := range r.texts(v, r.path+".identifiers."+k.Value) {
-			r.t.Identifiers = append(r.t.Identifiers, hub.Identifier{Kind: k.Value, Value: value, Connection: "test"})
+			r.t.Identifiers = append(r.t.Identifiers, hub.Identifier{Kind: k.Value, Value: value, Connection: defaultConnection})
 		}
 	})
 }

@@ -193,7 +193,7 @@ func (r *runner) points() []testPoint {
 		out = append(out, testPoint{at: o.At, do: func() {
 			r.stages = maps.Clone(r.stages) // who watches may have kept it
 			r.stages[o.Model] = o.Stage
-			r.decide(o.At, CauseOther)
+			r.decideOnce(o.At, CauseOther)
 		}})
 	}
 	r.known.Identifiers = r.t.Identifiers
@@ -206,7 +206,7 @@ func (r *runner) points() []testPoint {
 		out = append(out, testPoint{at: sc.At, do: func() {
 			r.known.Scores = &sc.Scores
 			r.know()
-			r.decide(sc.At, CauseScores)
+			r.decideOnce(sc.At, CauseScores)
 		}})
 	}
 	for _, p := range r.t.Pins {
@@ -268,6 +268,13 @@ func (r *runner) decide(at time.Time, cause string) {
 	r.errs = append(r.errs, errs...)
 	r.st = next
 	r.moved(before, at, cause)
+}
+
+// decideOnce is decide, but not before there is a customer.
+func (r *runner) decideOnce(at time.Time, cause string) {
+	if !at.Before(r.t.Start) {
+		r.decide(at, cause)
+	}
 }
 
 // pin applies a person's decision, or lets go of it.

@@ -149,7 +149,70 @@ func TestTestForms(t *testing.T) {
 	}
 }
 
-// TestFormsFail: each expectation can fail, and says what came instead.
+// around is a model that reads what stands around a customer.
+const around = `model: around
+zone: Europe/Berlin
+calendar: office
+stages: [{name: start}, {name: referrer}, {name: partner}, {name: suspect}, {name: likely}, {name: callable}, {name: waiting}]
+decide:
+  - stage: suspect
+    when: shared("address")
+  - stage: partner
+    when: any(customer.companies, .stages.other == "top")
+  - stage: referrer
+    when: any(customer.referred, .stages.other == "top")
+  - stage: likely
+    when: (score.active ?? 0) >= 0.5 and (rfm.monetary ?? 0) >= 4
+  - stage: waiting
+    when: any(tickets, .open and .open_for >= business_hours(4))
+  - stage: callable
+    when: reachable("sms") and hour() >= 9 and hour() < 17
+  - otherwise: start
+tests:
+`
+
+func TestTestsOfWhatStandsAround(t *testing.T) {
+	env := ladderEnv
+	env.Clock.Calendars = map[string]hub.Calendar{"office": hub.OfficeHours("Europe/Berlin")}
+	for _, test := range []string{`
+  - name: she brought somebody
+    events:
+      - {at: 2026-01-01, kind: referral.made, referred: ben@example.com, expect: start}
+      - {at: +3d, kind: referred.moved, id: ben, model: other, stage: top, expect: referrer}
+      - {at: +3d, kind: referred.moved, id: ben, model: other, stage: low, expect: start}`, `
+  - name: her company is a partner
+    events:
+      - {at: 2026-01-01, kind: company.joined, connection: crm, id: c1, name: Acme, expect: start}
+      - {at: +3d, kind: company.moved, id: c1, of: crm, model: other, stage: top, expect: partner}`, `
+  - name: somebody has her address
+    events: [{at: 2026-01-01, kind: identity.shared, what: address, others: 1, expect: suspect}]`, `
+  - name: scores by time
+    scores: [{active: 0.4, monetary: 5}, {at: +2d, active: 0.5, monetary: 5}, {at: +2d, active: 0.9, monetary: 3}, {at: +1d}]
+    events: [{at: 2026-01-01, kind: page.viewed}]
+    transitions: [{at: +2d, to: likely, because: "0.5"}, {at: +2d, to: start}]`, `
+  - name: by phone, in the daytime of Berlin
+    identifiers: {phone: "+491701234567"}
+    events: [{at: 2026-01-01, kind: page.viewed, expect: start}]
+    transitions: [{at: 2026-01-01T08:00:00Z, to: callable}, {at: +8h, to: start}, {at: +16h, to: callable}]
+    until: +36h`, `
+  - name: four hours of business
+    events: [{at: 2026-01-02T14:00:00Z, kind: ticket.opened, id: "7"}]
+    transitions: [{at: 2026-01-05T10:00:00Z, from: start, to: waiting}]
+    until: +10d`,
+	} {
+		m, err := Compile("around.yaml", []byte(around+test+"\n"), env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range RunTests(m) {
+			for _, f := range r.Failures {
+				t.Errorf("%s: %s", r.Name, f)
+			}
+		}
+	}
+}
+
+// TestTestFormsFail: each expectation can fail, and says what came instead.
 func TestTestFormsFail(t *testing.T) {
 	const paid = "\n    events: [{at: 2026-01-01, kind: order.paid}]\n"
 	for test, want := range map[string]string{

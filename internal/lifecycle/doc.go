@@ -41,6 +41,7 @@
 //	events: [{at, kind, connection, traits, …}]   … are the properties of the kind
 //	        times: 5, every: 7d               five of them, a week apart
 //	        late: 2d                          it became known only that long after it happened
+//	        of another customer: {at, kind: referred.moved, id: ben, model: clc, stage: active}, likewise company.moved
 //	        expect: active                    or {stage, because, …}: what is expected right after it
 //	until: +400d                              how long the test looks on: else to the last instant that it names
 //

@@ -22,7 +22,7 @@ type Limits struct {
 }
 
 // DefaultLimits keep the check of a model of ten rules within seconds.
-var DefaultLimits = Limits{Mutants: 600, Histories: 300}
+var DefaultLimits = Limits{Mutants: 600, Histories: 400}
 
 // Report is what a check of a model's tests by mutants found.
 type Report struct {
@@ -235,6 +235,11 @@ func (h *histories) shrink(t *lifecycle.Test, mutant *lifecycle.Model) *lifecycl
 				break
 			}
 		}
+		if c := *t; t.Identifiers != nil {
+			if c.Identifiers = nil; keeps(&c) {
+				t, changed = &c, true
+			}
+		}
 		if c := *t; t.Scores != nil {
 			if c.Scores = nil; keeps(&c) {
 				t, changed = &c, true
@@ -307,6 +312,13 @@ func write(t *lifecycle.Test, m *lifecycle.Model, name string) string {
 			list = append(list, fmt.Sprintf("%s: [%s]", model, strings.Join(byModel[model], ", ")))
 		}
 		fmt.Fprintf(&b, "  stages: {%s}\n", strings.Join(list, ", "))
+	}
+	if len(t.Identifiers) > 0 {
+		var list []string
+		for _, id := range t.Identifiers {
+			list = append(list, id.Kind+": "+quote(id.Value))
+		}
+		fmt.Fprintf(&b, "  identifiers: {%s}\n", strings.Join(list, ", "))
 	}
 	if len(t.Scores) > 0 {
 		var list []string

@@ -105,6 +105,29 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// around reads what stands around a customer, clocks, objects and money: histories must reach all of it.
+const around = `model: around
+zone: Europe/Berlin
+stages: [{name: start}, {name: referrer}, {name: suspect}, {name: likely}, {name: callable}, {name: waiting}, {name: rich}, {name: followed}]
+decide:
+  - stage: suspect
+    when: shared("address")
+  - stage: referrer
+    when: any(customer.referred, .stages.other == "top")
+  - stage: likely
+    when: (score.active ?? 0) >= 0.5 and (rfm.monetary ?? 0) >= 4
+  - stage: waiting
+    when: any(tickets, .open and .type == "complaint" and .open_for >= business_hours(4))
+  - stage: rich
+    when: spent("EUR", days(30)) >= eur(500) and (nps() ?? 0) > 6
+  - stage: followed
+    when: wechat.following
+  - stage: callable
+    when: reachable("sms") and hour() >= 9
+  - otherwise: start
+tests:
+`
+
 // TestExamplesNotice takes what a check offers at its word: put into the model's file, the test passes, and fails on the very
 // change that it was written for.
 func TestExamplesNotice(t *testing.T) {
@@ -124,15 +147,20 @@ func TestExamplesNotice(t *testing.T) {
 		}
 		models = append(models, [2]string{file, head + "\ntests:\n"})
 	}
+	models = append(models, [2]string{"around.yaml", around})
 	for _, model := range models {
 		// Without tests nothing is noticed, so that every change is either equal or has an example.
 		m := compile(t, model[0], []byte(strings.TrimSuffix(model[1], "tests:\n")))
-		report, err := Check(t.Context(), m, Limits{Mutants: 40, Histories: 100})
+		report, err := Check(t.Context(), m, Limits{Mutants: 50, Histories: 200})
 		if err != nil {
 			t.Fatal(err)
 		}
+		// Few of these changes make no difference: what the histories do not reach would be among them.
+		if report.Equal > report.Mutants/4 {
+			t.Errorf("%s: %d of %d changes seem to make no difference", m.Name, report.Equal, report.Mutants)
+		}
 		if len(report.Survivors) < 10 || report.Noticed != 0 {
-			t.Fatalf("%s: %d of %d changes survive, %d are noticed", m.Name, len(report.Survivors), report.Mutants, report.Noticed)
+			t.Errorf("%s: %d of %d changes survive, %d are noticed", m.Name, len(report.Survivors), report.Mutants, report.Noticed)
 		}
 		for _, s := range report.Survivors {
 			text := model[1] + "  " + strings.ReplaceAll(s.Example, "\n", "\n  ") + "\n"

@@ -21,6 +21,8 @@ import (
 // vocabulary is what a model names: histories made of it come near the places where it decides.
 type vocabulary struct {
 	kinds     []hub.Kind
+	focus     [][]hub.Kind    // those that one rule reads, by rule
+	models    []string        // of which others tell the stage
 	durations []time.Duration // ascending
 	numbers   []float64
 	counts    []int // those of numbers that an author counts to
@@ -29,15 +31,26 @@ type vocabulary struct {
 	dates     []time.Time
 	words     map[string]bool // of the conditions: names of properties and functions
 	traits    []string
+	metrics   []string
 	others    map[string][]string // models and their stages
 	scores    bool
-	longest   time.Duration
+	// identifiers is set where conditions read how a customer can be reached.
+	identifiers bool
+	longest     time.Duration
 }
 
 // units are the functions that make lengths of time.
 var units = map[string]time.Duration{
 	"minutes": time.Minute, "hours": time.Hour, "business_hours": 3 * time.Hour, "days": 24 * time.Hour, "weeks": 7 * 24 * time.Hour,
 	"months": 365 * 2 * time.Hour,
+}
+
+// telling are the kinds that matter most to what a word reads.
+var telling = map[string][]string{
+	"spent": {"order.paid", "order.refunded"}, "orders": {"order.placed", "order.paid"}, "tickets": {"ticket.opened", "ticket.solved"},
+	"deals": {"deal.created", "deal.stage_changed", "deal.won", "deal.lost"}, "carts": {"cart.updated", "cart.abandoned"},
+	"subscriptions": {"subscription.started", "subscription.cancelled"}, "tasks": {"task.created", "task.completed"},
+	"nps": {"survey.answered"}, "csat": {"survey.answered"}, "ces": {"survey.answered"},
 }
 
 func newVocabulary(m *lifecycle.Model) *vocabulary {
@@ -61,14 +74,35 @@ func newVocabulary(m *lifecycle.Model) *vocabulary {
 			v.texts = append(v.texts, name)
 		}
 	}
-	for _, name := range m.Reads() {
-		kind, ok := kinds.Lookup(name)
-		if !ok {
-			continue
+	for word, list := range telling {
+		if v.words[word] {
+			for _, name := range list {
+				named[name] = true
+			}
 		}
-		v.kinds = append(v.kinds, kind)
-		if named[name] { // what is named itself matters more than what only belongs to a group
-			v.kinds = append(v.kinds, kind, kind, kind)
+	}
+	for _, channel := range hub.Channels {
+		if v.words[channel] {
+			named["social.followed"], named["message.received"] = true, true
+		}
+	}
+	known := func(names []string) (list []hub.Kind) {
+		for _, name := range names {
+			kind, ok := kinds.Lookup(name)
+			if !ok {
+				continue
+			}
+			list = append(list, kind)
+			if named[name] { // what is named itself matters more than what only belongs to a group
+				list = append(list, kind, kind, kind)
+			}
+		}
+		return list
+	}
+	v.kinds = known(m.Reads())
+	for _, rule := range m.Rules() {
+		if list := known(rule.When.Reads); len(list) > 0 {
+			v.focus = append(v.focus, list)
 		}
 	}
 	if len(v.kinds) == 0 || m.ReadsTraits() {
@@ -77,14 +111,18 @@ func newVocabulary(m *lifecycle.Model) *vocabulary {
 		}
 	}
 	for _, metric := range []string{"nps", "csat", "ces"} {
-		if v.words[metric] {
-			v.texts = append(v.texts, metric)
+		if v.words[metric] || texts[metric] {
+			v.metrics = append(v.metrics, metric)
 		}
+	}
+	if len(v.metrics) == 0 {
+		v.metrics = []string{"nps", "csat", "ces"}
 	}
 	for _, model := range m.UsesModels() {
 		v.others[model] = env.Stages[model]
 	}
-	v.scores = v.words["score"] || v.words["rfm"]
+	v.identifiers = m.Needs().Has(expression.NeedsIdentifiers)
+	v.scores = m.Needs().Has(expression.NeedsScores)
 	slices.Sort(v.texts)
 	slices.Sort(v.durations)
 	v.durations = slices.Compact(v.durations)
@@ -169,6 +207,12 @@ func (v *vocabulary) expression(text string, texts map[string]bool) {
 		switch t.kind {
 		case word:
 			v.words[t.text] = true
+			if before(i, 1) == "." && before(i, 2) == "stages" || slices.Contains(hub.Channels, t.text) {
+				texts[t.text] = true
+			}
+			if before(i, 1) == "." && before(i, 2) == "stages" {
+				v.models = append(v.models, t.text)
+			}
 			if of := before(i, 2); before(i, 1) == "." && (of == "traits" || of == "fields" || of == "customer") {
 				if !slices.Contains([]string{"traits", "consent", "created", "referred", "companies"}, t.text) {
 					v.traits = append(v.traits, t.text)
@@ -213,6 +257,12 @@ func (v *vocabulary) history(i int) *lifecycle.Test {
 			t.Stages = append(t.Stages, st)
 		}
 	}
+	for _, id := range []hub.Identifier{{Kind: hub.IdentifierEmail, Value: "ada@example.com"}, {Kind: hub.IdentifierPhone, Value: "+491701234567"}} {
+		if v.identifiers && r.IntN(2) == 0 {
+			id.Connection = "test"
+			t.Identifiers = append(t.Identifiers, id)
+		}
+	}
 	if v.scores {
 		t.Scores = append(t.Scores, v.score(r, at, false), v.score(r, at.Add(v.gap(r)).Truncate(hub.Resolution), true))
 	}
@@ -221,8 +271,16 @@ func (v *vocabulary) history(i int) *lifecycle.Test {
 		ev.ID = fmt.Sprintf("h%04d", len(t.Events))
 		t.Events = append(t.Events, lifecycle.TestEvent{Event: ev, Known: at})
 	}
+	// Of every three histories two are about what one rule reads, in turn; the third is about anything.
+	kinds := v.kinds
+	if len(v.focus) > 0 && i%3 > 0 {
+		kinds = v.focus[(i/3)%len(v.focus)]
+	}
 	for range 1 + r.IntN(6) {
-		kind := pick(r, v.kinds)
+		kind := pick(r, kinds)
+		if r.IntN(6) == 0 {
+			kind = pick(r, v.kinds)
+		}
 		times := 1
 		if len(v.counts) > 0 && r.IntN(2) == 0 { // up to a threshold, or one beside it
 			times = max(1, pick(r, v.counts)-1+r.IntN(3))
@@ -281,11 +339,19 @@ func (v *vocabulary) gap(r *rand.Rand) time.Duration {
 
 func (v *vocabulary) event(r *rand.Rand, kind hub.Kind, at time.Time) hub.Event {
 	ev := hub.Event{Kind: kind.Name, Connection: "test", OccurredAt: at, ReceivedAt: at, Properties: map[string]any{}}
+	if kind.Own {
+		ev.Connection = hub.OwnConnection
+	}
 	for _, name := range slices.Sorted(maps.Keys(kind.Properties)) {
-		wanted := v.words[name] || name == "metric" || name == "score" || name == "amount"
-		if name == "id" && r.IntN(3) > 0 {
+		wanted := kind.Own || v.words[name] || name == "metric" || name == "score" || name == "amount"
+		switch {
+		case name == "id" && (kind.Own || r.IntN(3) > 0):
 			ev.Properties[name] = strconv.Itoa(1 + r.IntN(3))
-		} else if name != "id" && (wanted && r.IntN(6) > 0 || r.IntN(12) == 0) {
+		case name == "model" && len(v.models) > 0:
+			ev.Properties[name] = pick(r, v.models)
+		case name == "metric":
+			ev.Properties[name] = pick(r, v.metrics)
+		case name != "id" && name != "into" && (wanted && r.IntN(6) > 0 || r.IntN(12) == 0):
 			ev.Properties[name] = v.property(r, kind.Properties[name], at)
 		}
 	}
@@ -373,7 +439,7 @@ func (v *vocabulary) score(r *rand.Rand, at time.Time, dated bool) lifecycle.Tes
 	if len(v.numbers) > 0 && r.IntN(2) == 0 {
 		share = min(1, max(0, pick(r, v.numbers)))
 	}
-	sc.Active, sc.ExpectedOrders = some(share), some(v.number(r))
+	sc.Active, sc.ExpectedOrders = some(share), some(max(0, v.number(r)))
 	if m := v.money(r); r.IntN(5) > 0 {
 		sc.Value = &m
 	}
