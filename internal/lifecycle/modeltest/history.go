@@ -266,8 +266,15 @@ func (v *vocabulary) history(i int) *lifecycle.Test {
 	if v.scores {
 		t.Scores = append(t.Scores, v.score(r, at, false), v.score(r, at.Add(v.gap(r)).Truncate(hub.Resolution), true))
 	}
+	gone := map[string]bool{}
 	add := func(kind hub.Kind) {
 		ev := v.event(r, kind, at)
+		if id, ok := ev.Properties["id"].(string); ok && kind.Object != "" {
+			if gone[kind.Object+id] { // what was deleted is not told of again
+				return
+			}
+			gone[kind.Object+id] = strings.HasSuffix(kind.Name, ".deleted")
+		}
 		ev.ID = fmt.Sprintf("h%04d", len(t.Events))
 		t.Events = append(t.Events, lifecycle.TestEvent{Event: ev, Known: at})
 	}
