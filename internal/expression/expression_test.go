@@ -229,7 +229,7 @@ func TestMistakes(t *testing.T) {
 		{`weekday() == "monday"`, `"monday"`, `"monday" is no day of the week: mon, tue, wed, thu, fri, sat, sun`, ""},
 		{`weekday() in ["sat", "sunday"]`, `"sunday"`, `"sunday" is no day of the week: mon, tue, wed, thu, fri, sat, sun`, ""},
 		{`weekday() < "tue"`, `<`, "weekday has no order", "compare with ==, != or in"},
-		{`weekday() == 1`, `==`, "a text cannot be compared with a number", `numbers stand without quotes, texts in quotes`},
+		{`weekday() == 1`, `==`, "a text cannot be compared with a number", `it is one of the texts mon, tue, wed, thu, fri, sat, sun`},
 		{`hour("Europe/Berln") > 9`, `"Europe/Berln"`, `there is no time zone "Europe/Berln"; zones are named like Europe/Berlin`, ""},
 		{`hour("Local") > 9`, `"Local"`, `"Local" is no time zone such as Europe/Berlin`, ""},
 		{`zone == "Mars/Olympus"`, `"Mars/Olympus"`, `there is no time zone "Mars/Olympus"; zones are named like Europe/Berlin`, ""},

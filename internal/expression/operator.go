@@ -327,6 +327,8 @@ func mismatchHint(l, r Type) string {
 		return "since(…) gives the time since a point in time"
 	case pair(Elapsed, Text), pair(Duration, Text):
 		return "write a length of time as days(90), without quotes"
+	case pair(Text, Number) && len(l.Enum)+len(r.Enum) > 0:
+		return "it is one of the texts " + strings.Join(append(slices.Clone(l.Enum), r.Enum...), ", ")
 	case pair(Text, Number):
 		return "numbers stand without quotes, texts in quotes"
 	case pair(Instant, Text):

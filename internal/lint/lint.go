@@ -95,6 +95,18 @@ type linter struct {
 
 // Check judges a model that was compiled from text. Findings are in the order of the file.
 func Check(m *lifecycle.Model, text []byte, opts Options) []Finding {
+	l := newLinter(m, text, opts)
+	l.walkAll()
+	l.logic()
+	l.stages()
+	l.search()
+	l.unused()
+	l.labels()
+	return l.silenced(string(text))
+}
+
+// newLinter reads the model's conditions.
+func newLinter(m *lifecycle.Model, text []byte, opts Options) *linter {
 	if opts.Kinds == nil {
 		opts.Kinds = hub.Catalogue
 	}
@@ -104,13 +116,7 @@ func Check(m *lifecycle.Model, text []byte, opts Options) []Finding {
 	l := &linter{m: m, opts: opts, root: top(text), defines: m.Defines()}
 	l.readParams()
 	l.readRules()
-	l.walkAll()
-	l.logic()
-	l.stages()
-	l.search()
-	l.unused()
-	l.labels()
-	return l.silenced(string(text))
+	return l
 }
 
 func (l *linter) report(check string, line, column int, path, suggestion, format string, args ...any) {

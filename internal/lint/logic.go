@@ -212,7 +212,7 @@ func (l *linter) leaving(i int, path string) {
 	leads := otherwise != "" && otherwise != st.Name
 	for _, r := range l.rules {
 		open := len(r.From) == 0 || slices.Contains(r.From, st.Name)
-		leads = leads || open && !r.dead && r.Stage != st.Name
+		leads = leads || open && r.Stage != st.Name // one that cannot win has been told of
 	}
 	if !leads {
 		l.at(name, checkNoWayOut, path, "say terminal: true where that is meant, or give a rule that leads on", "no rule leads out of stage %s", st.Name)

@@ -271,7 +271,11 @@ func (l *linter) comparison(n *ast.BinaryNode) (formula, bool) {
 				return literal(t, counts.compare(op, v.n)), true
 			}
 		}
-		return literal(&term{key: l.text(left), domain: numbers}, numbers.compare(op, v.n)), true
+		t := &term{key: l.text(left), domain: numbers}
+		if strings.HasPrefix(t.key, "hour(") {
+			t.domain = hours
+		}
+		return literal(t, t.domain.compare(op, v.n)), true
 	case 'd':
 		if c, ok := left.(*ast.CallNode); ok && len(c.Arguments) == 1 {
 			if id, ok := c.Callee.(*ast.IdentifierNode); ok && id.Value == "since" {

@@ -30,10 +30,7 @@ func (l *linter) search() {
 	for i := range l.m.Tests { // what a test shows needs no search
 		l.m.Tests[i].Watch(l.m, func(at lifecycle.Moment) { delete(missing, at.After.Rule) })
 	}
-	h := fnv.New64a()
-	h.Write([]byte(l.m.Name))
-	g := &generator{linter: l, dice: rand.New(rand.NewPCG(h.Sum64(), 1)), words: map[string][]string{}, numbers: map[string][]float64{}}
-	g.learn()
+	g := l.generator()
 	made := 0
 	for ; made < l.opts.Customers && len(missing) > 0; made++ {
 		g.customer(missing)
@@ -64,6 +61,15 @@ type generator struct {
 	spans   []time.Duration
 	models  map[string][]string
 	often   int // the greatest number of events a condition asks for
+}
+
+// generator returns one whose dice depend on the model's name alone.
+func (l *linter) generator() *generator {
+	h := fnv.New64a()
+	h.Write([]byte(l.m.Name))
+	g := &generator{linter: l, dice: rand.New(rand.NewPCG(h.Sum64(), 1)), words: map[string][]string{}, numbers: map[string][]float64{}}
+	g.learn()
+	return g
 }
 
 // learn takes from the conditions what customers can have to do with them.

@@ -33,6 +33,7 @@ type domain struct {
 
 var (
 	counts  = domain{kind: 'n', whole: true, full: set{ranges: []span{{0, math.Inf(1), false, true}}}}
+	hours   = domain{kind: 'n', whole: true, full: set{ranges: []span{{0, 23, false, false}}, never: true}}
 	numbers = domain{kind: 'n', full: set{ranges: []span{{math.Inf(-1), math.Inf(1), true, true}}, never: true}}
 	texts   = domain{kind: 't', full: set{except: true}}
 	truths  = domain{kind: 'b', full: set{yes: true, no: true}}
