@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,10 +72,10 @@ func showFunnel(c *cobra.Command, f *server.Funnel, series bool) error {
 		}
 		rows = append(rows, []string{
 			name, strconv.Itoa(s.Customers), strconv.Itoa(s.Entered), strconv.Itoa(s.Adopted), strconv.Itoa(s.Left), strconv.Itoa(s.AtOnce),
-			days(s.MedianStay), days(s.MedianAge),
+			days(s.MedianStay), days(s.MedianAge), stageLabel(s.Labels),
 		})
 	}
-	if err := table(out, "stage customers entered adopted left at_once stay age", rows); err != nil {
+	if err := table(out, "stage customers entered adopted left at_once stay age label", rows); err != nil {
 		return err
 	}
 	for _, part := range []func(*cobra.Command, *server.Funnel) error{showFlows, showConversions, showTargets, showMatrix} {
@@ -161,6 +163,19 @@ func showCohorts(c *cobra.Command, f *server.Funnel) error {
 		rows = append(rows, row)
 	}
 	return section(c, head, rows)
+}
+
+// stageLabel is what a stage is called, in the model's own language and in English.
+func stageLabel(labels map[string]string) string {
+	for _, language := range slices.Sorted(maps.Keys(labels)) {
+		if language != "en" && labels["en"] != "" {
+			return labels[language] + " · " + labels["en"]
+		}
+	}
+	for _, label := range labels {
+		return label
+	}
+	return ""
 }
 
 func stageNames(f *server.Funnel) (names []string) {

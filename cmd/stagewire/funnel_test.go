@@ -49,6 +49,8 @@ func TestFunnelTable(t *testing.T) {
 	}
 	f := server.Funnel{Model: "clc", Of: "customer", From: server.Time(q.From), To: server.Time(q.To), At: server.Time(q.At)}
 	f.Count(result, "")
+	f.Stages[0].Labels = map[string]string{"en": "Prospect", "zh": "潜在客户"}
+	f.Stages[1].Labels = map[string]string{"en": "New customer"}
 	var out bytes.Buffer
 	c := &cobra.Command{}
 	c.SetOut(&out)
