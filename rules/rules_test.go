@@ -180,13 +180,14 @@ func TestManual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names, stages := outlines(t)
 	models := 0
 	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(manual, -1) {
 		if !regexp.MustCompile(`(?m)^model:`).Match(block[1]) {
 			continue
 		}
 		models++
-		m, err := lifecycle.Compile("README.md", block[1], lifecycle.Env{})
+		m, err := lifecycle.Compile("README.md", block[1], lifecycle.Env{Models: names, Stages: stages})
 		if err != nil {
 			t.Errorf("%v\nin\n%s", err, block[1])
 			continue

@@ -263,7 +263,7 @@ func runTests(c *cobra.Command, g *globals, models []*lifecycle.Model, folders [
 		return out.err
 	}
 	if f.junit != "" {
-		if err := writeJUnit(f.junit, suites); err != nil {
+		if err := writeJUnit(f.junit, append(suites, result.judged(f)...)); err != nil {
 			return err
 		}
 	}
@@ -276,6 +276,42 @@ func runTests(c *cobra.Command, g *globals, models []*lifecycle.Model, folders [
 		return errSaid
 	}
 	return nil
+}
+
+// judged gives what was demanded of the tests themselves as suites of their own.
+func (t tested) judged(f testFlags) []modeltest.Suite {
+	var out []modeltest.Suite
+	add := func(model, what, file, good string, cases []modeltest.Case) {
+		if len(cases) == 0 {
+			cases = []modeltest.Case{{Name: good}}
+		}
+		out = append(out, modeltest.Suite{Name: model + " " + what, File: file, Cases: cases})
+	}
+	for _, c := range t.Coverage {
+		if f.require == "" {
+			break
+		}
+		var cases []modeltest.Case
+		for _, gap := range c.Gaps {
+			if levelOf(gap.Level) <= levelOf(f.require) {
+				cases = append(cases, modeltest.Case{Name: gap.What, Line: gap.Line, Failures: []string{gap.What}})
+			}
+		}
+		add(c.Model, "coverage", c.File, "nothing is missing", cases)
+	}
+	for _, r := range t.Mutation {
+		var cases []modeltest.Case
+		for _, test := range r.CannotFail {
+			cases = append(cases, modeltest.Case{Name: test.Name, Line: test.Line, Failures: []string{"no change of the model makes the test fail"}})
+		}
+		for _, s := range r.Survivors {
+			if f.noSurvivors {
+				cases = append(cases, modeltest.Case{Name: s.Path + ": " + s.What, Line: s.Line, Failures: []string{"no test notices the change\n" + s.Example}})
+			}
+		}
+		add(r.Model, "changes", r.File, "every test can fail", cases)
+	}
+	return out
 }
 
 func writeJUnit(path string, suites []modeltest.Suite) error {

@@ -174,7 +174,8 @@ tests:
 func TestTestsOfWhatStandsAround(t *testing.T) {
 	env := ladderEnv
 	env.Clock.Calendars = map[string]hub.Calendar{"office": hub.OfficeHours("Europe/Berlin")}
-	for _, test := range []string{`
+	for _, test := range []string{
+		`
   - name: she brought somebody
     events:
       - {at: 2026-01-01, kind: referral.made, referred: ben@example.com, expect: start}

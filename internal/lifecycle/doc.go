@@ -42,7 +42,7 @@
 //	        times: 5, every: 7d               five of them, a week apart
 //	        late: 2d                          it became known only that long after it happened
 //	        of another customer: {at, kind: referred.moved, id: ben, model: clc, stage: active}, likewise company.moved
-//	        expect: active                    or {stage, because, …}: what is expected right after it
+//	        expect: active                    or {stage, because, …}: what is expected right after it and all else of that instant
 //	until: +400d                              how long the test looks on: else to the last instant that it names
 //
 // What is expected, at least one of expect (or expect beside an event), transitions and walk:

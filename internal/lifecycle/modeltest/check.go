@@ -82,6 +82,9 @@ func Check(ctx context.Context, m *lifecycle.Model, limits Limits) (*Report, err
 				failed[j].Store(true)
 			}
 		}
+		if noticed[i] {
+			list[i].model = nil // it has done its work, and there are many
+		}
 	}); err != nil {
 		return nil, err
 	}
