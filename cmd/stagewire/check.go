@@ -251,12 +251,10 @@ func (g *globals) checkConfig(path string, text []byte) (string, []warning, erro
 	models, reactions, compileErr := app.Compile(cfg, set)
 	what := fmt.Sprintf("%s with %s, %s, %s and %s", path, plural(len(cfg.Connections), "connection"), plural(len(models), "model"),
 		plural(len(reactions), "reaction"), plural(len(cfg.Subscriptions), "subscription"))
-	if err == nil && compileErr == nil {
-		s := around(cfg, set, models)
-		for _, m := range models {
-			_, text, _ := m.Source()
-			warnings = append(warnings, linted(m, text, s.lint(m))...)
-		}
+	s := around(cfg, set, models)
+	for _, m := range models {
+		_, text, _ := m.Source()
+		warnings = append(warnings, linted(m, text, s.lint(m))...)
 	}
 	if err == nil {
 		var errs []error

@@ -17,7 +17,7 @@ import (
 )
 
 // surroundings are what a model's or reactions' file is checked against when it is checked by itself: the configuration where
-// there is a good one, else the shipped models and the files beside it.
+// there is one, and the shipped models and the files beside it.
 type surroundings struct {
 	env         lifecycle.Env
 	models      map[string]*lifecycle.Model
@@ -29,12 +29,12 @@ type surroundings struct {
 // surroundings reads what stands around the file at path.
 func (g *globals) surroundings(path string) surroundings {
 	if _, err := os.Stat(g.config); err == nil {
-		if cfg, set, _, err := loadSetup(g.config); err == nil {
-			if models, _, err := app.Compile(cfg, set); err == nil || len(models) > 0 {
-				s := around(cfg, set, models)
-				s.beside(path)
-				return s
-			}
+		// A secret that is not there on this machine, or another model's mistake, is no reason to know nothing of the rest.
+		if cfg, set, _, _ := loadSetup(g.config); set != nil {
+			models, _, _ := app.Compile(cfg, set)
+			s := around(cfg, set, models)
+			s.beside(path)
+			return s
 		}
 	}
 	s := around(config.Default(), nil, nil)

@@ -187,3 +187,56 @@ func TestProofsHold(t *testing.T) {
 	}
 	t.Logf("%d models have a rule that is proved dead", proved)
 }
+
+// TestImplication: whether a rule is shadowed by the one above it.
+func TestImplication(t *testing.T) {
+	for _, c := range []struct {
+		above, below string
+		shadowed     bool
+	}{
+		{`ever("order.paid")`, `count("order.paid", days(30)) >= 2`, true},
+		{`count("order.paid", days(30)) >= 2`, `ever("order.paid")`, false},
+		{`since("order.paid") >= days(30)`, `since("order.paid") > days(30)`, true},
+		{`since("order.paid") > days(30)`, `since("order.paid") >= days(30)`, false},
+		{`since("order.paid") < days(30)`, `within("order.paid", days(30))`, true},
+		{`since("order.paid") <= days(30)`, `within("order.paid", days(30))`, true},
+		{`within("order.paid", days(30))`, `since("order.paid") <= days(30)`, false},
+		{`never("order.paid", days(30))`, `since("order.paid") >= days(31)`, true},
+		{`not (since("order.paid") >= days(30))`, `since("order.paid") < days(30)`, true},
+		{`since("order.paid") < days(30)`, `not (since("order.paid") >= days(30))`, false}, // she may never have paid
+		{`usual_gap("order.paid") < days(30)`, `not (usual_gap("order.paid") >= days(30))`, false},
+		{`not (usual_gap("order.paid") >= days(30))`, `usual_gap("order.paid") < days(30)`, true},
+		{`ever("service")`, `count("ticket.opened") >= 1`, true},
+		{`count("ticket.opened") >= 1`, `ever("service")`, false},
+		{`any("order.paid", .items > 2)`, `count("order.paid", .items > 2) >= 3`, true},
+		{`ever("order.paid")`, `any("order.paid", .items > 2)`, true},
+		{`ever("order.paid")`, `any("order.paid", .refunded)`, false}, // a refunded order is none
+		{`ever("order.placed")`, `any("order.placed", .age < days(3) and .items > 2)`, true},
+		{`any("order.placed", .age < days(9))`, `any("order.placed", .items > 2 and .age < days(3))`, true},
+		{`(nps() ?? 0) >= 7`, `(nps() ?? 0) >= 9`, true},
+		{`(nps() ?? 0) >= 9`, `(nps() ?? 10) >= 9`, false},
+		{`spent("EUR") >= eur(100)`, `spent("EUR") >= eur(500)`, true},
+		{`spent("EUR") >= eur(100)`, `spent("USD") >= usd(500)`, false},
+		{`(customer.country ?? "") in ["DE", "AT"]`, `(customer.country ?? "") == "AT"`, true},
+		{`(customer.country ?? "") != "DE"`, `(customer.country ?? "") == "AT"`, true},
+		{`(customer.country ?? "") != "DE"`, `(customer.country ?? "") in ["DE", "AT"]`, false},
+		{`stage == "a" or stage == "b"`, `stage in ["a", "b"]`, true},
+		{`any(tickets, .open)`, `count(tickets, .open) >= 2`, true},
+		{`ever("order.paid") or ever("form.submitted")`, `ever("form.submitted") and ever("service")`, true},
+		{`ever("order.paid") and ever("form.submitted")`, `ever("form.submitted")`, false},
+		{`since("order.paid") >= params.long`, `since("order.paid") >= days(200)`, true},
+		{`since("order.paid") >= days(200)`, `since("order.paid") >= params.long`, false},
+	} {
+		text := []byte("model: m\nparams: {long: 180d}\nstages: [{name: a}, {name: b}, {name: c}]\ndecide:\n  - stage: a\n    when: >-\n      " + c.above +
+			"\n  - stage: b\n    when: >-\n      " + c.below + "\n  - otherwise: c\n")
+		m, err := lifecycle.Compile("m.yaml", text, lifecycle.Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := newLinter(m, text, Options{})
+		l.logic()
+		if got := l.rules[1].dead; got != c.shadowed {
+			t.Errorf("%s above %s: shadowed %v, want %v %v", c.above, c.below, got, c.shadowed, l.findings)
+		}
+	}
+}
