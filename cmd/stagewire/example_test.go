@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/stagewire/stagewire/examples"
 	"github.com/stagewire/stagewire/internal/server"
 )
 
@@ -80,6 +82,24 @@ func TestLifecycleExample(t *testing.T) {
 	}
 	if !strings.Contains(taiwan, `"label": "保留階段"`) || strings.Contains(table, "\x00") {
 		t.Errorf("labels in traditional characters:\n%s", taiwan)
+	}
+}
+
+// What init writes of any example passes check and test as it is.
+func TestExamplesAreGood(t *testing.T) {
+	for _, name := range examples.Names {
+		dir := filepath.Join(t.TempDir(), name)
+		file := filepath.Join(dir, "stagewire.yaml")
+		for _, args := range [][]string{{"init", "--example", name, dir}, {"check", "--config", file}, {"test", "--config", file}} {
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), args, nil, &out, &errs); code != exitOK {
+				t.Errorf("%v: exit %d: %s%s", args, code, out.String(), errs.String())
+			}
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"init", "--example", "lifecyle", t.TempDir()}, nil, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "lifecycle") {
+		t.Errorf("an example that is none: exit %d: %s", code, errs.String())
 	}
 }
 
