@@ -198,69 +198,87 @@ func (r *testReader) events(n *yaml.Node) {
 	for j, e := range r.items(n, r.path+".events") {
 		path := fmt.Sprintf("%s.events[%d]", r.path, j)
 		ev := r.event(e, path)
-		times, every := 1, time.Duration(0)
-		var late time.Duration
-		repeated, spaced := false, false
-		expect := (*yaml.Node)(nil)
-		for i := 0; e.Kind == yaml.MappingNode && i+1 < len(e.Content); i += 2 {
-			switch k, v := e.Content[i], e.Content[i+1]; k.Value {
-			case "times":
-				count, err := strconv.Atoi(v.Value)
-				if repeated = true; err != nil || count < 1 || count > 1000 {
-					r.fail(v, path+".times", "", "an event is repeated 1 to 1000 times, not %q", v.Value)
-				} else {
-					times = count
-				}
-				if ev.Properties["id"] != nil {
-					r.fail(v, path+".times", "leave out id", "events of one id tell of one and the same %s", objectOf(r.kinds, ev.Kind))
-				}
-			case "every":
-				every, spaced = r.duration(v, path+".every"), true
-			case "late":
-				late = r.duration(v, path+".late")
-			case "expect":
-				expect = v
-			}
-		}
-		if repeated != spaced {
-			r.fail(e, path, "write times: 5, every: 7d", "times and every belong together")
-		}
-		if len(r.t.Events)+times > maxTestEvents {
+		b := r.beside(e, path, ev)
+		if len(r.t.Events)+b.times > maxTestEvents {
 			r.fail(e, path, "", "a test has at most %d events", maxTestEvents)
 			return
 		}
-		for range times {
-			ev := ev
-			ev.ID = fmt.Sprintf("%s-%04d", r.t.Name, len(r.t.Events))
-			ev.ReceivedAt = ev.OccurredAt.Add(late)
-			r.t.Events = append(r.t.Events, TestEvent{Event: ev, Known: ev.ReceivedAt, Line: e.Line})
+		for k := range b.times {
+			r.put(ev, time.Duration(k)*b.every, b.late, e.Line)
 		}
-		if len(r.t.Events) == 0 || ev.OccurredAt.IsZero() {
+		if ev.OccurredAt.IsZero() {
 			continue
 		}
-		// The copies share their properties, which nothing changes, and follow one another.
-		for k := range times {
-			x := &r.t.Events[len(r.t.Events)-times+k]
-			shift := time.Duration(k) * every
-			x.OccurredAt, x.ReceivedAt, x.Known = x.OccurredAt.Add(shift), x.ReceivedAt.Add(shift), x.Known.Add(shift)
-			x.Traits = slices.Clone(x.Traits)
-			for i := range x.Traits {
-				x.Traits[i].At = x.OccurredAt
-			}
-			if r.first.IsZero() || x.Known.Before(r.first) {
-				r.first = x.Known
-			}
-			if x.Known.After(r.last) {
-				r.last = x.Known
-			}
-		}
-		r.at = r.at.Add(time.Duration(times-1) * every)
-		if expect != nil {
+		r.at = r.at.Add(time.Duration(b.times-1) * b.every)
+		if b.expect != nil {
 			known := r.t.Events[len(r.t.Events)-1].Known
 			r.end = later(r.end, known)
-			r.t.Expect = append(r.t.Expect, r.expectation(expect, path+".expect", known))
+			r.t.Expect = append(r.t.Expect, r.expectation(b.expect, path+".expect", known))
 		}
 	}
+}
+
+// beside is what stands beside an event and is none of it.
+type beside struct {
+	times       int
+	every, late time.Duration
+	expect      *yaml.Node
+}
+
+func (r *testReader) beside(n *yaml.Node, path string, ev hub.Event) beside {
+	b := beside{times: 1, expect: child(n, "expect")}
+	times, every := child(n, "times"), child(n, "every")
+	if times != nil {
+		count, err := strconv.Atoi(times.Value)
+		if err != nil || count < 1 || count > 1000 {
+			r.fail(times, path+".times", "", "an event is repeated 1 to 1000 times, not %q", times.Value)
+		} else {
+			b.times = count
+		}
+		if ev.Properties["id"] != nil {
+			r.fail(times, path+".times", "leave out id", "events of one id tell of one and the same %s", objectOf(r.kinds, ev.Kind))
+		}
+	}
+	b.every, b.late = r.duration(every, path+".every"), r.duration(child(n, "late"), path+".late")
+	if (times == nil) != (every == nil) {
+		r.fail(n, path, "write times: 5, every: 7d", "times and every belong together")
+	}
+	if b.every > maxAhead/time.Duration(b.times) {
+		r.fail(every, path+".every", "", "the last of them would be more than a hundred years after the first")
+		b.every = 0
+	}
+	return b
+}
+
+// put adds an event that happens shift later than ev says and becomes known late. Copies share their properties, which
+// nothing changes.
+func (r *testReader) put(ev hub.Event, shift, late time.Duration, line int) {
+	ev.ID = fmt.Sprintf("%s-%04d", r.t.Name, len(r.t.Events))
+	dated := !ev.OccurredAt.IsZero()
+	ev.OccurredAt = ev.OccurredAt.Add(shift)
+	ev.ReceivedAt = ev.OccurredAt.Add(late)
+	ev.Traits = slices.Clone(ev.Traits)
+	for i := range ev.Traits {
+		ev.Traits[i].At = ev.OccurredAt
+	}
+	r.t.Events = append(r.t.Events, TestEvent{Event: ev, Known: ev.ReceivedAt, Line: line})
+	if !dated {
+		return // told already
+	}
+	if r.first.IsZero() || ev.ReceivedAt.Before(r.first) {
+		r.first = ev.ReceivedAt
+	}
+	r.last = later(r.last, ev.ReceivedAt)
+}
+
+// child returns the value of a key, nil where it is not there.
+func child(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
 }
 
 func objectOf(kinds *hub.Kinds, kind string) string {

@@ -328,6 +328,7 @@ func TestMistakesInTests(t *testing.T) {
 		`{name: n, events: [{at: 2026-01-02, kind: order.paid, times: 3, expect: new}]}`:                                           "18:24: tests[0].events[0]: times and every belong together (write times: 5, every: 7d)",
 		`{name: n, events: [{at: 2026-01-02, kind: order.paid, times: 0, every: 1d, expect: new}]}`:                                "18:66: tests[0].events[0].times: an event is repeated 1 to 1000 times, not \"0\"",
 		`{name: n, events: [{at: 2026-01-02, kind: order.paid, id: "1", times: 2, every: 1d, expect: new}]}`:                       "18:75: tests[0].events[0].times: events of one id tell of one and the same order (leave out id)",
+		`{name: n, events: [{at: 2026-01-02, kind: order.paid, times: 500, every: 300d, expect: new}]}`:                            "18:78: tests[0].events[0].every: the last of them would be more than a hundred years after the first",
 		`{name: n, events: [{at: 2026-01-02, kind: order.paid, expect: nwe}]}`:                                                     "18:67: tests[0].events[0].expect: unknown stage nwe (did you mean new?)",
 		`{name: n, events: [{at: 2026-01-02, kind: order.paid, expekt: new}]}`:                                                     "18:59: tests[0].events[0]: order.paid has no property expekt (did you mean expect?)",
 		`{name: n, events: [{at: 2026-01-02, kind: order.paid, amount: 40, expect: new}]}`:                                         "18:67: tests[0].events[0].amount: \"40\" is not an amount of money (write 40 EUR)",
