@@ -152,7 +152,35 @@ func Compile(cfg *config.Config, connectors *connector.Set) ([]*lifecycle.Model,
 		return nil, nil, err
 	}
 	models, reactions, err := def.compile(connectorNames(cfg, connectors))
-	return models, reactions, errors.Join(err, def.checkNames(cfg, models))
+	return models, reactions, errors.Join(whereUsed(cfg, err), def.checkNames(cfg, models))
+}
+
+// whereUsed points the problems of parameters that the configuration sets wrongly to the line that does.
+func whereUsed(cfg *config.Config, err error) error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // a walk through what was joined
+		var errs []error
+		for _, e := range many.Unwrap() {
+			errs = append(errs, whereUsed(cfg, e))
+		}
+		return errors.Join(errs...)
+	}
+	p, ok := errors.AsType[*lifecycle.Problem](err)
+	if !ok || p.Param == "" {
+		return err
+	}
+	for i, use := range cfg.Models {
+		same := p.File == "rules/"+use.Use+".yaml" && !use.Path || use.Path && strings.HasPrefix(p.File, relative(use.Use))
+		if text, set := use.Params[p.Param]; same && set {
+			at := cfg.Problem(fmt.Sprintf("models[%d].params.%s", i, p.Param), p.Message, p.Suggestion)
+			if strings.HasPrefix(p.Message, "the model has no") {
+				at.Message = "the model has no parameter " + p.Param
+			} else if _, want, ok := strings.Cut(p.Message, ", which is not "); ok {
+				at.Message = fmt.Sprintf("%q is not %s, which the parameter is in the model (%s:%d)", text, want, p.File, p.Line)
+			}
+			return at
+		}
+	}
+	return err
 }
 
 // connectors returns the manifests in force.

@@ -367,6 +367,7 @@ func (m *Model) environment(s *source, n *yaml.Node, env Env) {
 			over, err := expression.NewParam(yamlScalar(text))
 			if err != nil || !p.Same(over) {
 				s.fail(v, path, "", "it is overridden by %q where the model is used, which is not %s", text, p.Type())
+				s.problems[len(s.problems)-1].Param = k.Value
 			} else {
 				p = over
 			}
@@ -385,6 +386,7 @@ func (m *Model) environment(s *source, n *yaml.Node, env Env) {
 			suggestion = "did you mean " + c + "?"
 		}
 		s.fail(n, "params", suggestion, "the model has no parameter %s, which is set where it is used", name)
+		s.problems[len(s.problems)-1].Param = name
 	}
 }
 

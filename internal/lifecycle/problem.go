@@ -18,6 +18,8 @@ type Problem struct {
 	Message      string
 	Suggestion   string
 	Excerpt      string // the line and a caret below the place
+	// Param is the parameter that Env.Params sets wrongly: the mistake is not in the file but where the model is used. "" for all else.
+	Param string `json:",omitempty"`
 }
 
 // Error gives "file:line:column: path: message (suggestion)". The excerpt is left to the caller.

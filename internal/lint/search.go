@@ -30,6 +30,9 @@ func (l *linter) search() {
 	for i := range l.m.Tests { // what a test shows needs no search
 		l.m.Tests[i].Watch(l.m, func(at lifecycle.Moment) { delete(missing, at.After.Rule) })
 	}
+	if l.m.Of != hub.SubjectCustomer {
+		return // a deal's or company's events are not made up like a customer's
+	}
 	g := l.generator()
 	made := 0
 	for ; made < l.opts.Customers && len(missing) > 0; made++ {
