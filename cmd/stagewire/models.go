@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/server"
 	"github.com/stagewire/stagewire/rules"
@@ -17,7 +19,8 @@ func newModelsCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use: "models", Short: "Models in use, drafts of them, and shipped ones, with their customers", GroupID: groupAsk, Args: none,
 		Long: "Lists models with their stages and how many customers are in each. A draft is what the files say and the hub does not decide by\n" +
-			"yet: `stagewire publish` changes that. Where no hub answers and none was named, it lists the shipped ones.",
+			"yet: `stagewire publish` changes that. Below them stands what score.… and rfm.… in rules go by: the models fitted to the hub's own\n" +
+			"orders, how well they fit, and what is unknown so far. Where no hub answers and none was named, it lists the shipped models.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			page, err := models(c, g)
 			if err != nil {
@@ -26,25 +29,28 @@ func newModelsCommand(g *globals) *cobra.Command {
 			if g.json {
 				return printJSON(c.OutOrStdout(), page)
 			}
-			return printPage(c, page, "name version state of path stages", func(m server.Model) []string {
+			if err := printPage(c, server.List[server.Model]{Items: page.Items}, "name version state of path stages", func(m server.Model) []string {
 				var stages []string
 				for _, s := range m.Stages {
 					stages = append(stages, s.Name+":"+strconv.Itoa(s.Customers))
 				}
 				return []string{m.Name, strconv.Itoa(m.Version), m.State, m.Of, yes(m.PathDependent), strings.Join(stages, " ")}
-			})
+			}); err != nil || !slices.ContainsFunc(page.Items, func(m server.Model) bool { return m.ReadsScores }) && page.Scores == nil {
+				return err
+			}
+			return printScores(c.OutOrStdout(), page.Scores)
 		},
 	}
-	c.AddCommand(newFitCommand(g))
+	c.AddCommand(newFitCommand(g), newRefitCommand(g))
 	return c
 }
 
-func models(c *cobra.Command, g *globals) (server.List[server.Model], error) {
+func models(c *cobra.Command, g *globals) (server.ModelList, error) {
 	a, err := g.api()
 	if err != nil {
-		return server.List[server.Model]{}, err
+		return server.ModelList{}, err
 	}
-	page, _, err := ask[server.List[server.Model]](c.Context(), a, "GET", "/models", nil, nil)
+	page, _, err := ask[server.ModelList](c.Context(), a, "GET", "/models", nil, nil)
 	if err == nil || !errors.Is(err, errNoHub) || g.server != "" {
 		return page, err
 	}
@@ -59,7 +65,7 @@ func models(c *cobra.Command, g *globals) (server.List[server.Model], error) {
 			return page, err
 		}
 		depends, _ := m.PathDependent()
-		shape := server.Model{Name: m.Name, State: "draft", Of: string(m.Of), PathDependent: depends, Labels: m.Labels}
+		shape := server.Model{Name: m.Name, State: "draft", Of: string(m.Of), PathDependent: depends, ReadsScores: m.Needs().Has(expression.NeedsScores), Labels: m.Labels}
 		for _, s := range m.Stages {
 			shape.Stages = append(shape.Stages, server.ModelStage{Name: s.Name, Labels: s.Labels, Asks: s.Asks})
 		}

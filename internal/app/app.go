@@ -90,12 +90,13 @@ type App struct {
 	reload   sync.Mutex
 	// publishedNow wakes whoever decides customers after a publish.
 	publishedNow chan struct{}
+	refitAsked   chan chan<- refitted // who waits for a refit now
 }
 
 // Open takes the data directory, opens log and database, compiles what decides, and listens. Nothing runs yet.
 func Open(ctx context.Context, o Options) (_ *App, err error) {
 	cfg := o.Config
-	a := &App{Options: o, config: cfg, set: o.Connectors, registr: prometheus.NewRegistry(), publishedNow: make(chan struct{}, 1)}
+	a := &App{Options: o, config: cfg, set: o.Connectors, registr: prometheus.NewRegistry(), publishedNow: make(chan struct{}, 1), refitAsked: make(chan chan<- refitted)}
 	if a.Clock == nil {
 		a.Clock = pipeline.WallClock{Now: time.Now}
 	}
@@ -169,6 +170,9 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.loadModels(ctx); err != nil {
 		return nil, err
 	}
+	if _, err := a.followScores(ctx); err != nil {
+		return nil, err
+	}
 
 	a.client = client.New(client.Config{Tokens: a.store, Sealer: sealer, Log: o.Log, Registerer: a.registr})
 	a.delivery = delivery.New(delivery.Config{
@@ -179,7 +183,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 
 	a.server = server.New(server.Options{
 		Listen: cfg.Listen, AdminListen: cfg.AdminListen, BodyLimit: min(int(cfg.Limits.Body), a.bus.MaxBody()), Connections: cfg.Limits.Connections,
-		Version: o.Version, Log: gapLog{a.bus, a}, Reader: a.store, Views: views{a}, Replayer: replayer{a}, Publisher: a, Provisioner: a, Gate: a.tokens,
+		Version: o.Version, Log: gapLog{a.bus, a}, Reader: a.store, Views: views{a}, Replayer: replayer{a}, Publisher: a, Refitter: a, Provisioner: a, Gate: a.tokens,
 		Checks:   []server.Check{{Name: "nats", Run: a.bus.Healthy}, {Name: "database", Run: a.store.Ping}},
 		Redriven: a.delivery.Wake, Logger: o.Log, Registerer: a.registr, Gatherer: a.registr,
 	})
@@ -228,6 +232,7 @@ func (a *App) Run(ctx context.Context) error {
 		part("delivery", a.delivery.Run)
 		part("relay", a.relay.Run)
 		part("publish", a.published)
+		part("scores", a.keepScores)
 		part("alive", a.alive)
 		part("janitor", a.janitor)
 	}
@@ -293,9 +298,11 @@ func (a *App) wrote() {
 func (a *App) applyFrame(ctx context.Context, frame hub.EventFrame) error {
 	err := a.pipeline.Apply(ctx, frame)
 	if errors.Is(err, hub.ErrTransient) {
-		if reloaded, e := a.followActiveSet(ctx); e != nil {
+		reloaded, e := a.followActiveSet(ctx)
+		rescored, e2 := a.followScores(ctx)
+		if e := errors.Join(e, e2); e != nil {
 			return errors.Join(err, e)
-		} else if reloaded {
+		} else if reloaded || rescored {
 			return a.pipeline.Apply(ctx, frame)
 		}
 	}

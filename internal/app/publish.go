@@ -23,6 +23,9 @@ const followPoll = time.Second
 func (a *App) published(ctx context.Context) error {
 	for ctx.Err() == nil {
 		_, err := a.followActiveSet(ctx)
+		if err == nil {
+			_, err = a.followScores(ctx)
+		}
 		more := false
 		if err == nil {
 			more, err = a.pipeline.DecidePublished(ctx)

@@ -68,7 +68,7 @@ func TestPublish(t *testing.T) {
 			t.Fatal(err)
 		}
 		var drafts []string
-		for _, m := range get[server.List[server.Model]](t, r, "GET", "/models", nil).Items {
+		for _, m := range get[server.ModelList](t, r, "GET", "/models", nil).Items {
 			if m.State != "shipped" {
 				drafts = append(drafts, fmt.Sprintf("%s %d %s", m.Name, m.Version, m.State))
 			}

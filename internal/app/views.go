@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
@@ -76,7 +77,7 @@ func (v views) Models(ctx context.Context) ([]server.Model, error) {
 	seen := map[string]bool{}
 	add := func(m *lifecycle.Model, version int, state, text string) {
 		dependent, _ := m.PathDependent()
-		info := server.Model{Name: m.Name, Version: version, State: state, Of: string(m.Of), PathDependent: dependent, Labels: m.Labels, Text: text}
+		info := server.Model{Name: m.Name, Version: version, State: state, Of: string(m.Of), PathDependent: dependent, ReadsScores: m.Needs().Has(expression.NeedsScores), Labels: m.Labels, Text: text}
 		for _, s := range m.Stages {
 			info.Stages = append(info.Stages, server.ModelStage{Name: s.Name, Labels: s.Labels, Asks: s.Asks})
 		}

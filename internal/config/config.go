@@ -33,6 +33,7 @@ type Config struct {
 	MinFreeDisk   Size
 	Hold          time.Duration // how long waiting for an outside system may hold wake-ups back
 	Settle        time.Duration // after which an intake gap counts as closed where nothing can fill it
+	Scores        Scores
 	Limits        Limits
 	ConnectorsDir string // absolute; overlays the embedded connectors; "" for none
 	Log           Log
@@ -105,6 +106,11 @@ type Retention struct {
 	Kinds map[string]time.Duration
 }
 
+// Scores says how scores are kept.
+type Scores struct {
+	Refit time.Duration // how often they are fitted to the hub's own orders anew
+}
+
 // Limits bound what strangers can make the hub do.
 type Limits struct {
 	Body        int64 // bytes of one webhook
@@ -149,6 +155,7 @@ func Default() *Config {
 		MinFreeDisk: Size{Bytes: 1 << 30, Share: 0.05},
 		Hold:        time.Hour,
 		Settle:      15 * time.Minute,
+		Scores:      Scores{Refit: day},
 		Limits:      Limits{Body: MaxBody, Connections: 4096},
 		Log:         Log{Level: "info", Format: "text"},
 		places:      map[string]Place{},

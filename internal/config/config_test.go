@@ -91,6 +91,7 @@ retention: {webhooks: 60d, kinds: {sales: 800d, page.viewed: forever, acme.warra
 min_free_disk: 5%
 hold: 30m
 settle: 1h30m
+scores: {refit: 12h}
 limits: {body: 1MiB, connections: 100}
 log: {level: debug, format: json}
 `
@@ -139,7 +140,7 @@ func TestParseFull(t *testing.T) {
 			Webhooks: 60 * day, Events: 7 * day, Attempts: 30 * day, Rejected: 30 * day, Feed: 30 * day,
 			Kinds: map[string]time.Duration{"attention": 400 * day, "sales": 800 * day, "page.viewed": 0, "acme.warranty_registered": 14 * day},
 		},
-		MinFreeDisk: Size{Share: 0.05}, Hold: 30 * time.Minute, Settle: 90 * time.Minute,
+		MinFreeDisk: Size{Share: 0.05}, Hold: 30 * time.Minute, Settle: 90 * time.Minute, Scores: Scores{Refit: 12 * time.Hour},
 		Limits: Limits{Body: 1 << 20, Connections: 100},
 		Log:    Log{Level: "debug", Format: "json"},
 	}

@@ -62,6 +62,9 @@ func form(c *Config) value {
 		field{key: "min_free_disk", doc: "Below this much free disk webhooks are answered 503: 1GiB, 5%.", value: size(&c.MinFreeDisk)},
 		field{key: "hold", doc: "How long waiting for an outside system may hold wake-ups back.", value: duration(&c.Hold, 0)},
 		field{key: "settle", doc: "After which an intake gap counts as closed where nothing can fill it.", value: duration(&c.Settle, 0)},
+		field{key: "scores", doc: "What score.… and rfm.… in rules go by.", value: object(
+			field{key: "refit", doc: "How often they are fitted to the hub's own orders anew.", value: duration(&c.Scores.Refit, time.Hour)},
+		)},
 		field{key: "limits", doc: "What strangers can make the hub do.", value: object(
 			field{key: "body", doc: "Largest webhook body, at most 2MiB.", value: bytesUpTo(&c.Limits.Body, 1<<10, MaxBody)},
 			field{key: "connections", doc: "Open HTTP connections.", value: integer(&c.Limits.Connections, 16, 1<<18)},

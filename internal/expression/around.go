@@ -10,57 +10,12 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// What is known around a customer: scores, channels, those she brought, companies, what she shares with others.
+// What is known around a customer: channels, those she brought, companies, what she shares with others.
 
 // staged are the objects that have stages of their own in the hub's models.
 var staged = map[string]bool{"referred": true, "company": true}
 
 var consentState = Type{Base: Text, Enum: hub.ConsentStates, enum: "consent state"}
-
-// scoreFields are what can follow score and rfm.
-var scoreFields = map[string][]*field{
-	"score": {
-		score("active", "the probability that the customer still buys, 0 to 1", Type{Base: Number}, func(s *fact.Scores) any { return known(s.Active) }),
-		score("expected_orders", "how many orders are expected", Type{Base: Number}, func(s *fact.Scores) any { return known(s.ExpectedOrders) }),
-		score("value", "what those orders are expected to be worth", Type{Base: Money}, func(s *fact.Scores) any { return known(s.Value) }),
-	},
-	"rfm": {
-		score("recency", "how recently the customer bought: 1 to 5, 5 is best", Type{Base: Number}, func(s *fact.Scores) any { return known(s.Recency) }),
-		score("frequency", "how often the customer bought: 1 to 5", Type{Base: Number}, func(s *fact.Scores) any { return known(s.Frequency) }),
-		score("monetary", "how much the customer spent: 1 to 5", Type{Base: Number}, func(s *fact.Scores) any { return known(s.Monetary) }),
-	},
-}
-
-func known[T any](v *T) any {
-	if v == nil {
-		return nil
-	}
-	return *v
-}
-
-func score(name, doc string, t Type, get func(*fact.Scores) any) *field {
-	return &field{name: name, doc: doc, typ: optional(t), get: func(s *Session, _ any) (any, error) {
-		if scores := s.in.Facts.Scores(); scores != nil {
-			return get(scores), nil
-		}
-		return nil, nil
-	}}
-}
-
-func (c *checker) scoreField(n ast.Node, space string, name *ast.StringNode) term {
-	var names []string
-	for _, f := range scoreFields[space] {
-		if f.name == name.Value {
-			c.program.Needs |= NeedsScores
-			return call(n, f.typ, "$person", self(), constant(f))
-		}
-		names = append(names, f.name)
-	}
-	if p, ok := c.env.Models[space].Defines[name.Value]; ok {
-		return c.defined(n, p)
-	}
-	return c.unknown(name, "field of "+space+":", name.Value, names)
-}
 
 // channelFields are what can follow the name of a channel.
 var channelFields = []struct {

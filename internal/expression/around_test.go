@@ -50,31 +50,6 @@ func check(t *testing.T, f *fact.Facts, env *Env, conditions map[string]bool) {
 	}
 }
 
-func TestScores(t *testing.T) {
-	active, orders, worth, five := 0.8, 2.5, money(t, "120", "EUR"), 5
-	f := customer(t)
-	f.Know(fact.Known{Scores: &fact.Scores{Active: &active, ExpectedOrders: &orders, Value: &worth, Recency: &five}})
-	check(t, f, &Env{}, map[string]bool{
-		`(score.active ?? 0) > 0.5 and (score.expected_orders ?? 0) >= 2`: true,
-		`(score.value ?? eur(0)) >= eur(100)`:                             true,
-		`score.active != nil and score.active < 0.9`:                      true,
-		`(rfm.recency ?? 1) >= 4 and rfm.frequency == nil`:                true,
-		`(rfm.monetary ?? 3) == 3`:                                        true,
-	})
-	check(t, customer(t), &Env{}, map[string]bool{
-		`(score.active ?? -1) == -1 and score.value == nil and (rfm.recency ?? 0) == 0`: true,
-	})
-	p, _ := Compile(`(rfm.recency ?? 1) >= 4`, &Env{})
-	if !p.Needs.Has(NeedsScores) || p.Needs.Has(NeedsReferrals) {
-		t.Errorf("needs %b", p.Needs)
-	}
-	// A model that is called rfm keeps its conditions.
-	champion, _ := Compile(`true`, &Env{})
-	check(t, f, &Env{Models: map[string]Model{"rfm": {Defines: map[string]*Program{"champion": champion}}}}, map[string]bool{
-		`rfm.champion and (rfm.recency ?? 0) == 5`: true,
-	})
-}
-
 func TestChannels(t *testing.T) {
 	f := history(
 		on(0, "customer.created", nil, hub.Trait{Name: "email", Value: "ada@example.com"}, hub.Trait{Name: "line_following", Value: true}),

@@ -301,7 +301,7 @@ func (c *checker) mapping(n ast.Node, args []ast.Node) term {
 		return nothing
 	}
 	switch body.typ.Base {
-	case Elapsed, namespace, Nil, Any:
+	case Elapsed, Fading, namespace, Nil, Any:
 		return c.fail(unwrap(args[1]), "", "%s cannot be in a list", body.typ)
 	}
 	elem := body.typ.sure() // aggregates leave missing values out; items of the list are optional anyway

@@ -445,7 +445,7 @@ func (c *checker) conditional(n *ast.ConditionalNode) term {
 		t = optional(b.typ)
 	case b.typ.Base == Nil:
 		t = optional(a.typ)
-	case !same(a.typ, b.typ):
+	case !same(a.typ, b.typ) || a.typ.fades != b.typ.fades:
 		return c.fail(n, "", "a choice between %s and %s has no type", a.typ, b.typ)
 	default:
 		t.Optional = a.typ.Optional || b.typ.Optional
@@ -477,7 +477,7 @@ func (c *checker) array(n *ast.ArrayNode) term {
 		case t.typ.Optional:
 			c.guard(item, t)
 			continue
-		case t.typ.Base == Nil || t.typ.Base == namespace || t.typ.Base == Elapsed:
+		case t.typ.Base == Nil || t.typ.Base == namespace || t.typ.Base == Elapsed || t.typ.Base == Fading:
 			c.fail(item, "", "%s cannot be in a list", t.typ)
 			continue
 		case elem != nil && !same(*elem, t.typ):

@@ -318,6 +318,10 @@ func comparisonOf(n ast.Node) (left ast.Node, operator string, right ast.Node, o
 				count := &ast.CallNode{Callee: &ast.IdentifierNode{Value: "$countin"}, Arguments: n.Arguments[:3]}
 				return count, o.String(), n.Arguments[3], true
 			}
+		case "$fades":
+			if o, ok := value(3).(op); ok {
+				return n.Arguments[1], o.String(), n.Arguments[2], true
+			}
 		case "$moneyis", "$num", "$span", "$instant":
 			if o, ok := value(2).(op); ok {
 				return n.Arguments[0], o.String(), n.Arguments[1], true

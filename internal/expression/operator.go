@@ -79,6 +79,8 @@ func wantHint(t Type, base Base) string {
 	switch {
 	case base == Duration && t.Base == Number:
 		return "say a number of what: days(30), hours(12)"
+	case t.Base == Fading:
+		return "a score changes as time passes: compare it as it is"
 	case base == Duration && t.Base == Business:
 		return "compare the time since something with it: since(…) >= business_hours(8)"
 	}
@@ -87,7 +89,11 @@ func wantHint(t Type, base Base) string {
 
 // guard reports a value that may be missing where one is needed.
 func (c *checker) guard(n ast.Node, t term) term {
-	def := map[Base]string{Number: "0", Text: `""`, Money: "eur(0)", Bool: "false", List: "[]", Any: `""`}[t.typ.Base]
+	base := t.typ.Base
+	if base == Fading {
+		base = t.typ.fades
+	}
+	def := map[Base]string{Number: "0", Text: `""`, Money: "eur(0)", Bool: "false", List: "[]", Any: `""`}[base]
 	s := "check it first: " + n.String() + " != nil and …"
 	if def != "" {
 		s = "say what counts then: " + n.String() + " ?? " + def
@@ -217,10 +223,15 @@ func (c *checker) otherwise(n *ast.BinaryNode) term {
 		if base == Any {
 			base = Unknown
 		}
+	case l.typ.Base == Fading && r.typ.Base == l.typ.fades: // it can still only be compared
 	case l.typ.Base == Elapsed && r.typ.Base == Duration:
 		return c.fail(n, "compare it as it is: never compares as false", "a time since something can only be compared")
 	case !same(l.typ, r.typ):
-		return c.fail(n.Right, "", "?? wants %s on both sides, not %s", baseNames[l.typ.Base], r.typ)
+		base := l.typ.Base
+		if base == Fading {
+			base = l.typ.fades
+		}
+		return c.fail(n.Right, "", "?? wants %s on both sides, not %s", baseNames[base], r.typ)
 	}
 	t.Optional = r.typ.Optional
 	t.Enum, t.enum = nil, ""
@@ -257,6 +268,9 @@ func (c *checker) compare(n *ast.BinaryNode, l, r term) term {
 				return c.fail(side.at, "", "a span is at most 100 years long")
 			}
 		}
+	}
+	if t, ok := c.comparesFading(n, l, r, o); ok {
+		return t
 	}
 	switch lb, rb := l.typ.Base, r.typ.Base; {
 	case lb == Elapsed && rb == Duration:
@@ -319,6 +333,10 @@ func mismatchHint(l, r Type) string {
 		return "say a number of what: business_hours(8)"
 	case pair(Business, Duration):
 		return "both sides count time in their own way: compare since(…) or .open_for with business_hours(8)"
+	case pair(Fading, Number):
+		return "score.value is an amount: compare it with eur(50)"
+	case pair(Fading, Money):
+		return "score.active and score.expected_orders are numbers"
 	case pair(Entry, Duration), pair(Entry, Business):
 		return "compare its .age"
 	case pair(Entry, Money):
@@ -448,6 +466,8 @@ func (c *checker) arithmetic(n *ast.BinaryNode, l, r term) term {
 		return call(n, r.typ, "$moneyop", l.node, r.node, constant(o))
 	case lb == Business && rb == Number && times, lb == Number && rb == Business && o == "*":
 		return call(n, Type{Base: Business}, "$businessop", l.node, r.node, constant(o))
+	case lb == Fading || rb == Fading:
+		return c.fail(n, "calculate on the other side: (score.value ?? eur(0)) >= 2 * eur(50)", "a score changes as time passes and can only be compared")
 	case lb == Elapsed || rb == Elapsed:
 		return c.fail(n, "calculate on the other side: since(…) >= 2 * days(30)", "a time since something can only be compared")
 	}

@@ -270,6 +270,8 @@ func conditionHint(t Type) string {
 		return "compare it: … >= eur(50)"
 	case List:
 		return "ask about its items: any(list, …), or how many: count(list) >= 1"
+	case Fading:
+		return "compare it: … < 0.3"
 	}
 	return ""
 }

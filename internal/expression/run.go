@@ -63,6 +63,7 @@ func init() {
 		"$spent":    spent,
 		"$survey":   survey,
 
+		"$fades":   fades,
 		"$elapsed": elapsedIs,
 		"$spans":   spansAre,
 		"$instant": func(a ...any) (any, error) {

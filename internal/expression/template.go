@@ -1,6 +1,7 @@
 package expression
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func CompileTemplate(text string, env *Env) (*Template, []Problem) {
 		}
 		if p != nil {
 			switch p.Type.Base {
-			case Text, Number, Bool, Money, Instant, Duration, Any:
+			case Text, Number, Bool, Money, Instant, Duration, Fading, Any:
 			case List:
 				if p.Type.Elem != nil && p.Type.Elem.Base != Text {
 					problems = append(problems, Problem{Offset: offset + runes + 2, Message: p.Type.String() + " has no text"})
@@ -94,6 +95,9 @@ func (t *Template) Value(s *Session) (any, error) {
 		v, err := s.Run(t.parts[0].program)
 		if err != nil {
 			return nil, err
+		}
+		if f, ok := v.(fading); ok {
+			v = f.now
 		}
 		switch v := v.(type) {
 		case int:
@@ -149,6 +153,11 @@ func render(v any) string {
 		return strconv.FormatBool(v)
 	case hub.Money:
 		return v.String()
+	case fading:
+		if n, ok := v.now.(float64); ok {
+			return strconv.FormatFloat(math.Round(n*1000)/1000, 'f', -1, 64)
+		}
+		return render(v.now)
 	case instant:
 		return time.UnixMilli(int64(v)).UTC().Format(time.RFC3339)
 	case time.Duration:

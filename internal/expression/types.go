@@ -18,6 +18,7 @@ const (
 	Text
 	Duration // a length of time
 	Elapsed  // the span since an instant up to the instant of evaluation: can only be compared
+	Fading   // a score, which falls as time passes: can only be compared
 	Instant  // a point in time
 	Money
 	Business // a length of business time, by a calendar: only the time since something compares with it
@@ -31,7 +32,7 @@ const (
 
 var baseNames = [...]string{
 	Unknown: "unknown", Bool: "true or false", Number: "a number", Text: "a text", Duration: "a duration",
-	Elapsed: "the time since something", Instant: "a point in time", Money: "an amount of money", Business: "a length of business time", List: "a list",
+	Elapsed: "the time since something", Fading: "a score", Instant: "a point in time", Money: "an amount of money", Business: "a length of business time", List: "a list",
 	Entry: "an event", Object: "an object", Any: "a trait of unknown type", Nil: "nil", namespace: "a group of names",
 }
 
@@ -46,6 +47,7 @@ type Type struct {
 	enum     string   // what one of Enum is called: "stage" where nothing is said
 	Currency string   // of Money, where it is known
 	clamped  bool     // of an Elapsed: never below zero
+	fades    Base     // of a Fading: Number or Money
 	name     string   // of a namespace
 }
 

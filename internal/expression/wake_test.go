@@ -49,7 +49,7 @@ func (g grammar) predicate() string {
 }
 
 func (g grammar) leaf() string {
-	switch rapid.IntRange(0, 17).Draw(g.T, "leaf") {
+	switch rapid.IntRange(0, 20).Draw(g.T, "leaf") {
 	case 0:
 		return fmt.Sprintf("since(%s) %s %s", g.kind(), g.op(), g.span())
 	case 1:
@@ -84,6 +84,12 @@ func (g grammar) leaf() string {
 		return fmt.Sprintf("since(date(\"2026-06-01\")) %s %s", g.op(), g.span())
 	case 16:
 		return fmt.Sprintf("since(customer.created) %s since(date(\"2026-04-01\"))", g.op())
+	case 17:
+		return fmt.Sprintf("(score.active ?? 1) %s %s", g.op(), g.pick("p", "0.1", "0.5", "0.9", "1"))
+	case 18:
+		return fmt.Sprintf("(score.expected_orders ?? 0) %s %s", g.op(), g.pick("orders", "0", "0.5", "1", "2", "4"))
+	case 19:
+		return fmt.Sprintf("eur(%s) %s (score.value ?? eur(0))", g.pick("value", "0", "1", "3.5"), g.op())
 	}
 	return "regular"
 }
@@ -118,7 +124,9 @@ func (g grammar) history() *fact.Facts {
 		ev.Properties["amount"] = amount
 		p.Put(&ev)
 	}
-	return fact.Union(&p)
+	f := fact.Union(&p)
+	f.Know(fact.Known{Scores: fitted})
+	return f
 }
 
 // boundaries returns every instant at which anything about the facts can change by silence alone, and the millisecond

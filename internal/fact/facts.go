@@ -22,6 +22,7 @@ type Facts struct {
 	hasPaid bool
 	traits  map[string]Trait
 	known   Known
+	scored  Scored   // see scores
 	of      *subject // nil: the customer's own
 }
 

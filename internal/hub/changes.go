@@ -76,8 +76,9 @@ type Tx interface {
 	ConsumeEcho(ctx context.Context, connection string, change FieldChange, at time.Time) (bool, error)
 	// Horizons returns the newest published horizon rows, by connection.
 	Horizons(ctx context.Context) (map[string]Horizon, error)
-	// ActiveVersion returns the number of the published set of models and reactions.
-	ActiveVersion(ctx context.Context) (int64, error)
+	// ActiveVersion returns the number of the published set of models and reactions, and the version of the newest snapshot of
+	// scores, 0 for none.
+	ActiveVersion(ctx context.Context) (set, scores int64, err error)
 	// Save writes everything. Event versions that are replaced get known_until.
 	Save(ctx context.Context, c *Changes) error
 }

@@ -114,6 +114,8 @@ const (
 	CauseLate    = "late"
 	CauseMerge   = "merge"
 	CauseAdopt   = "adopt"
+	// CauseSnapshot is a new snapshot of what was calculated over all customers: "scores/<version>".
+	CauseSnapshot = "snapshot"
 )
 
 // Transition is a recorded move of a subject from one stage to another.

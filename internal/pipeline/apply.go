@@ -108,6 +108,8 @@ type goes struct {
 	p        *Pipeline
 	tx       hub.Tx
 	program  *Program
+	scores   Scores
+	rescored bool // whoever stands in a model that reads scores is decided, whatever the version
 	horizons map[string]hub.Horizon
 	now      time.Time // wire time of the transaction
 	people   *identity.People
@@ -126,19 +128,23 @@ func (p *Pipeline) begin(ctx context.Context, tx hub.Tx) (*goes, error) {
 	if program == nil {
 		return nil, fmt.Errorf("no model set is in use: %w", hub.ErrTransient)
 	}
-	version, err := tx.ActiveVersion(ctx)
+	version, scored, err := tx.ActiveVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("active version: %w", err)
 	}
 	if version != program.Number {
 		return nil, fmt.Errorf("model set %d is published, this process has compiled %d: %w", version, program.Number, hub.ErrTransient)
 	}
+	scores := p.scored()
+	if scores.Version != scored && program.readsScores {
+		return nil, fmt.Errorf("scores %d are in force, this process has %d: %w", scored, scores.Version, hub.ErrTransient)
+	}
 	horizons, err := tx.Horizons(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("horizons: %w", err)
 	}
 	return &goes{
-		p: p, tx: tx, program: program, horizons: horizons, now: p.Now(),
+		p: p, tx: tx, program: program, scores: scores, horizons: horizons, now: p.Now(),
 		minds: map[*identity.Person]*mind{}, desired: map[string]*hub.Desired{}, inherited: map[string][]string{},
 	}, nil
 }

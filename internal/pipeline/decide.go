@@ -26,6 +26,7 @@ type mind struct {
 	stages   map[string]*standing
 	moves    []hub.Transition // of the present go
 	absorbed []string         // ids of who was merged into her in this transaction
+	scorer   fact.Scorer      // of the transaction
 }
 
 // standing is where the person stands in one model.
@@ -41,7 +42,7 @@ func (g *goes) mind(person *identity.Person) *mind {
 	if m := g.minds[person]; m != nil {
 		return m
 	}
-	m := &mind{Person: person, profiles: map[string]*fact.Profile{}, touched: map[string]bool{}, stages: map[string]*standing{}}
+	m := &mind{Person: person, profiles: map[string]*fact.Profile{}, touched: map[string]bool{}, stages: map[string]*standing{}, scorer: g.scores.Scorer}
 	for _, rec := range person.Stages {
 		m.stages[rec.Model] = &standing{
 			State: lifecycle.State{
@@ -143,6 +144,7 @@ func (m *mind) all() (*fact.Facts, error) {
 		profiles = append(profiles, p)
 	}
 	m.facts = fact.Union(profiles...)
+	m.facts.Know(fact.Known{Scores: m.scorer})
 	return m.facts, nil
 }
 

@@ -103,7 +103,8 @@ type Pipeline struct {
 	horizon atomic.Pointer[map[string]hub.Horizon] // as last computed by this process
 	saved   atomic.Int64                           // when it was last saved, Unix nanoseconds
 	metrics *metrics
-	decided atomic.Int64 // the set under which everybody is known to be decided
+	scores  atomic.Pointer[Scores]
+	decided atomic.Pointer[published] // under what everybody is known to be decided
 
 	duty               sync.Mutex
 	dutyAsk, dutyUntil time.Time // when to ask for the lease again; how long it is held

@@ -14,6 +14,8 @@ type Program struct {
 	Writes    []Write
 	// Subscriptions come from the configuration and are no part of the set: changing them needs no publish.
 	Subscriptions []Subscription
+
+	readsScores bool
 }
 
 // ActiveModel is a model with its published version and the connections whose facts it reads.
@@ -64,8 +66,10 @@ func (s Subscription) wants(kind, model string) bool {
 // NewProgram completes the models with what they read and wait for. produces tells, per connection, the kinds its
 // manifest can make.
 func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.Reaction, writes []Write, subscriptions []Subscription, produces map[string][]string) *Program {
+	scores := false
 	for i := range models {
 		m := &models[i]
+		scores = scores || readsScores(m)
 		m.Sources = nil
 		reads := m.Reads()
 		for connection, kinds := range produces {
@@ -75,7 +79,7 @@ func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.React
 		}
 		slices.Sort(m.Sources)
 	}
-	return &Program{Number: number, Models: models, Reactions: reactions, Writes: writes, Subscriptions: subscriptions}
+	return &Program{Number: number, Models: models, Reactions: reactions, Writes: writes, Subscriptions: subscriptions, readsScores: scores}
 }
 
 func expandStage(pattern, stage string) string {

@@ -23,11 +23,16 @@ const (
 	settingDecided = "publish.decided"
 )
 
+// published is what customers are decided under.
+type published struct{ set, scores int64 }
+
 // progress is how far a publish has come, as it is kept in SQL: a restart goes on where the last process stopped.
 type progress struct {
 	Set       int64  `json:"set"`
+	Scores    int64  `json:"scores,omitempty"`
 	Writes    string `json:"writes"`             // what the set writes to other systems, hashed
 	Everyone  bool   `json:"everyone,omitempty"` // that has changed, so that nobody may be passed over
+	Rescored  bool   `json:"rescored,omitempty"` // the scores have changed, and a model reads them
 	After     string `json:"after,omitempty"`    // the last customer looked at
 	Customers int    `json:"customers"`          // decided so far
 	Done      bool   `json:"done,omitempty"`
@@ -36,19 +41,24 @@ type progress struct {
 // DecidePublished decides the next page of customers who are not decided under the published set yet, and reports whether there
 // are more. Whoever stands in another version of a model is decided now, with hub.CausePublish, and her transitions have
 // effects. Whoever was known before a model was published adopts her stage in it, without a transition. Fields that
-// are to hold a stage are brought to it. Only the process that holds the lease works, whichever published.
+// are to hold a stage are brought to it. After a new snapshot of scores whoever stands in a model that reads them is decided, with
+// hub.CauseSnapshot. Only the process that holds the lease works, whichever published.
 //
 // It may be stopped anywhere: a customer whose versions are right is passed over, and one decided twice does not move twice.
 func (p *Pipeline) DecidePublished(ctx context.Context) (more bool, err error) {
 	program := p.Program()
-	if program == nil || p.decided.Load() == program.Number {
+	if program == nil {
+		return false, nil
+	}
+	now := published{program.Number, p.ScoresVersion()}
+	if done := p.decided.Load(); done != nil && *done == now {
 		return false, nil
 	}
 	mine, err := p.Store.Lease(ctx, "publish", p.Holder, publishLease)
 	if err != nil || !mine {
 		return false, err
 	}
-	state, err := p.publishProgress(ctx, program)
+	state, err := p.publishProgress(ctx, program, now.scores)
 	if err != nil {
 		return false, err
 	}
@@ -57,19 +67,19 @@ func (p *Pipeline) DecidePublished(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		if state.Done && state.Customers > 0 {
-			p.Log.Info("customers are decided under the published set", "set", state.Set, "customers", state.Customers)
+			p.Log.Info("customers are decided under the published set", "set", state.Set, "scores", state.Scores, "customers", state.Customers)
 		}
 	}
 	if !state.Done {
 		return true, nil
 	}
-	p.decided.Store(program.Number)
+	p.decided.Store(&now)
 	_, err = p.Store.Lease(ctx, "publish", p.Holder, 0) // not needed any more
 	return false, err
 }
 
-// publishProgress returns where to go on under program.
-func (p *Pipeline) publishProgress(ctx context.Context, program *Program) (progress, error) {
+// publishProgress returns where to go on under program and the version of the scores.
+func (p *Pipeline) publishProgress(ctx context.Context, program *Program, scores int64) (progress, error) {
 	var state progress
 	text, err := p.Store.Setting(ctx, settingDecided)
 	if err != nil {
@@ -80,7 +90,7 @@ func (p *Pipeline) publishProgress(ctx context.Context, program *Program) (progr
 			return state, fmt.Errorf("setting %s: %w", settingDecided, err)
 		}
 	}
-	if state.Set == program.Number {
+	if state.Set == program.Number && (state.Scores == scores || state.Done && !program.readsScores) {
 		return state, nil
 	}
 	writes, err := json.Marshal(program.Writes, json.Deterministic(true))
@@ -88,7 +98,8 @@ func (p *Pipeline) publishProgress(ctx context.Context, program *Program) (progr
 		return state, fmt.Errorf("writes: %w", err)
 	}
 	sum := sha256.Sum256(writes)
-	next := progress{Set: program.Number, Writes: hex.EncodeToString(sum[:])}
+	next := progress{Set: program.Number, Scores: scores, Writes: hex.EncodeToString(sum[:])}
+	next.Rescored = program.readsScores && (state.Scores != scores || (state.Rescored && !state.Done))
 	// The fields of a set that was never finished may still hold what the one before it wrote.
 	next.Everyone = state.Set != 0 && (state.Writes != next.Writes || (state.Everyone && !state.Done))
 	return next, nil
@@ -97,7 +108,7 @@ func (p *Pipeline) publishProgress(ctx context.Context, program *Program) (progr
 // stale returns the next customers to decide, at most a page of them, and the id to go on after, "" at the end.
 func (p *Pipeline) stale(ctx context.Context, program *Program, state *progress) (ids []string, next string, err error) {
 	var models map[string]int // nil: everyone
-	if !state.Everyone {
+	if !state.Everyone && !state.Rescored {
 		if len(program.Models) == 0 {
 			return nil, "", nil
 		}
@@ -124,7 +135,7 @@ func (p *Pipeline) decidePage(ctx context.Context, program *Program, state *prog
 		return err
 	}
 	// Also without anybody to decide: the transaction says whether program is still the published one.
-	if err := p.decideStale(ctx, ids); err != nil {
+	if err := p.decideStale(ctx, ids, state.Rescored); err != nil {
 		return err
 	}
 	state.After, state.Done = next, next == ""
@@ -136,8 +147,11 @@ func (p *Pipeline) decidePage(ctx context.Context, program *Program, state *prog
 	return p.Store.SaveSetting(ctx, settingDecided, string(text))
 }
 
-func (p *Pipeline) decideStale(ctx context.Context, ids []string) error {
-	return p.decideAll(ctx, ids, (*goes).publish)
+func (p *Pipeline) decideStale(ctx context.Context, ids []string, rescored bool) error {
+	return p.decideAll(ctx, ids, func(g *goes, ctx context.Context, m *mind) error {
+		g.rescored = rescored
+		return g.publish(ctx, m)
+	})
 }
 
 // decideAll locks the customers and decides each, in one transaction.
@@ -198,6 +212,10 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 			if s.version != model.Version { // a pin decides for her
 				s.version, s.dirty, m.Dirty = model.Version, true, true
 			}
+			decidedAt = maxTime(decidedAt, s.DecidedAt)
+		case g.rescored && readsScores(model):
+			cause := hub.Cause{Type: hub.CauseSnapshot, ID: "scores/" + strconv.FormatInt(g.scores.Version, 10)}
+			g.decide(m, model, s, facts, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
 			decidedAt = maxTime(decidedAt, s.DecidedAt)
 		}
 		g.chain(m, model, s, facts, horizon, "")

@@ -105,11 +105,11 @@ func (m BGNBD) Forecast(orders [][]Order, from, until time.Time) *Holdout {
 	weeks := Weeks(until.Sub(from))
 	var n, sx, sy, sxx, syy, sxy float64
 	for _, list := range orders {
-		h, _, ok := Summarise(list, from)
+		s, ok := Summarise(list, from)
 		if !ok {
 			continue
 		}
-		x, actual := m.Orders(h, weeks), occasions(list, from)
+		x, actual := m.Orders(s.History(from), weeks), occasions(list, from)
 		y := float64(actual)
 		out.Actual += actual
 		out.Expected += x

@@ -1,6 +1,9 @@
 package score
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // week is the unit of time of the models.
 const week = 7 * 24 * time.Hour
@@ -8,42 +11,100 @@ const week = 7 * 24 * time.Hour
 // Weeks returns a duration in weeks.
 func Weeks(d time.Duration) float64 { return float64(d) / float64(week) }
 
-// Order is one purchase: when, and for how much (in one currency).
+// Order is one purchase.
 type Order struct {
 	At     time.Time
 	Amount float64
+	// Currency is "" where there is no amount, or where all amounts are of one currency.
+	Currency string
 }
 
-// Summarise makes of a customer's orders, the earliest first, what the models read of her at the instant until: orders of one day (UTC) are
-// one occasion, at the time of the first of them; orders after until do not count. It returns false where there is none.
-func Summarise(orders []Order, until time.Time) (History, Spend, bool) {
-	var h History
-	var s Spend
-	var first, last time.Time
-	total := 0.0
+// Summary is what the models read of a customer's orders.
+type Summary struct {
+	First, Last time.Time // occasions
+	Repeats     int       // occasions after the first
+	Orders      int
+	// Currency is that of most of her orders with an amount, of the latest where several are equally frequent.
+	Currency string
+	// Spend is that at her repeat occasions, and Total that of all orders, in Currency.
+	Spend Spend
+	Total float64
+}
+
+// Summarise makes a summary of a customer's orders, the earliest first, up to the instant until; those after it do not count. Orders of
+// one day (UTC) are one occasion, at the time of the first of them. It returns false where there is none.
+func Summarise(orders []Order, until time.Time) (Summary, bool) {
+	for len(orders) > 0 && orders[len(orders)-1].At.After(until) {
+		orders = orders[:len(orders)-1]
+	}
+	if len(orders) == 0 {
+		return Summary{}, false
+	}
+	s := Summary{First: orders[0].At, Last: orders[0].At, Orders: len(orders), Currency: mainCurrency(orders)}
+	total, paid := 0.0, int64(0) // at repeat occasions; the day of the latest of them that was paid in the currency
 	for _, o := range orders {
-		if o.At.After(until) {
-			break
+		if day(o.At) != day(s.Last) {
+			s.Last = o.At
+			s.Repeats++
 		}
-		switch {
-		case first.IsZero():
-			first, last = o.At, o.At
-		case day(o.At) != day(last):
-			last = o.At
-			h.Repeats++
-			total += o.Amount
-		case h.Repeats > 0:
-			total += o.Amount
+		if o.Currency != s.Currency {
+			continue
+		}
+		s.Total += o.Amount
+		if s.Repeats == 0 {
+			continue
+		}
+		total += o.Amount
+		if d := day(o.At); s.Spend.Repeats == 0 || d != paid {
+			s.Spend.Repeats++
+			paid = d
 		}
 	}
-	if first.IsZero() {
-		return h, s, false
+	if s.Spend.Repeats > 0 {
+		s.Spend.Mean = total / float64(s.Spend.Repeats)
 	}
-	h.Last, h.Span = Weeks(last.Sub(first)), Weeks(until.Sub(first))
-	if h.Repeats > 0 {
-		s = Spend{Repeats: h.Repeats, Mean: total / float64(h.Repeats)}
+	return s, true
+}
+
+// History returns the customer's history up to at, which is no earlier than her last occasion.
+func (s Summary) History(at time.Time) History {
+	if at.Before(s.Last) {
+		at = s.Last
 	}
-	return h, s, true
+	return History{Repeats: s.Repeats, Last: Weeks(s.Last.Sub(s.First)), Span: Weeks(at.Sub(s.First))}
+}
+
+// mainCurrency returns the currency of most orders, of the latest where several are equally frequent.
+func mainCurrency(orders []Order) string {
+	type count struct {
+		currency string
+		n        int
+	}
+	var counts []count
+	best := count{}
+	for i := len(orders) - 1; i >= 0; i-- {
+		currency := orders[i].Currency
+		if currency == "" {
+			continue
+		}
+		at := -1
+		for j := range counts {
+			if counts[j].currency == currency {
+				at = j
+			}
+		}
+		if at < 0 {
+			at = len(counts)
+			counts = append(counts, count{currency: strings.Clone(currency)})
+		}
+		counts[at].n++
+	}
+	for _, c := range counts { // in the order of their latest orders
+		if c.n > best.n {
+			best = c
+		}
+	}
+	return best.currency
 }
 
 // occasions counts the purchase occasions after from.

@@ -38,8 +38,8 @@ func (t *Table) Fit(until time.Time) (Report, error) {
 		}
 		out.Until = until
 		for _, orders := range t.Orders {
-			if h, s, ok := Summarise(orders, until); ok {
-				histories, spends = append(histories, h), append(spends, s)
+			if s, ok := Summarise(orders, until); ok {
+				histories, spends = append(histories, s.History(until)), append(spends, s.Spend)
 			}
 		}
 	}

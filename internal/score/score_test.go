@@ -274,25 +274,34 @@ func TestSummarise(t *testing.T) {
 		return v
 	}
 	orders := []Order{
-		{at("2026-01-01T10:00:00Z"), 5},
-		{at("2026-01-01T23:59:59Z"), 7}, // the first day: no repeat, nor its amounts
-		{at("2026-01-08T10:00:00Z"), 20},
-		{at("2026-01-08T12:00:00Z"), 10}, // one occasion of 30
-		{at("2026-01-15T10:00:00Z"), 50},
-		{at("2026-03-01T00:00:00Z"), 99},
+		{at("2026-01-01T10:00:00Z"), 5, "EUR"},
+		{at("2026-01-01T23:59:59Z"), 7, "EUR"}, // the first day: no repeat, nor its amounts
+		{at("2026-01-08T10:00:00Z"), 20, "EUR"},
+		{at("2026-01-08T12:00:00Z"), 10, "EUR"}, // one occasion of 30
+		{at("2026-01-09T12:00:00Z"), 9000, "CNY"},
+		{at("2026-01-10T12:00:00Z"), 0, ""}, // occasions of which the amount does not count
+		{at("2026-01-15T10:00:00Z"), 50, "EUR"},
+		{at("2026-03-01T00:00:00Z"), 99, "EUR"},
 	}
-	h, s, ok := Summarise(orders, at("2026-01-22T10:00:00Z"))
-	if want := (History{2, 2, 3}); !ok || h != want || s != (Spend{2, 40}) {
-		t.Errorf("%+v %+v %v, want %+v", h, s, ok, want)
+	until := at("2026-01-22T10:00:00Z")
+	got, ok := Summarise(orders, until)
+	if want := (Summary{orders[0].At, orders[6].At, 4, 7, "EUR", Spend{2, 40}, 92}); !ok || got != want || got.History(until) != (History{4, 2, 3}) {
+		t.Errorf("%+v %v, want %+v", got, ok, want)
 	}
-	if h, s, ok := Summarise(orders, at("2026-01-01T12:00:00Z")); !ok || h.Repeats != 0 || s != (Spend{}) || h.Span <= 0 {
-		t.Errorf("on the first day: %+v %+v %v", h, s, ok)
+	if h := got.History(orders[0].At); h.Span != h.Last {
+		t.Errorf("a history ends before its last occasion: %+v", h)
 	}
-	if _, _, ok := Summarise(orders, at("2025-01-01T00:00:00Z")); ok {
+	if got, ok := Summarise(orders, at("2026-01-01T12:00:00Z")); !ok || got.Repeats != 0 || got.Spend != (Spend{}) {
+		t.Errorf("on the first day: %+v %v", got, ok)
+	}
+	if _, ok := Summarise(orders, at("2025-01-01T00:00:00Z")); ok {
 		t.Error("an order that is still to come counts")
 	}
-	if n := occasions(orders, at("2026-01-08T11:00:00Z")); n != 2 {
-		t.Errorf("%d occasions after the eighth, want 2", n)
+	if got, _ := Summarise([]Order{{orders[0].At, 1, "USD"}, {orders[1].At, 1, "EUR"}, {orders[2].At, 1, ""}}, until); got.Currency != "EUR" {
+		t.Errorf("the latest of two currencies is %q", got.Currency)
+	}
+	if n := occasions(orders, at("2026-01-08T11:00:00Z")); n != 4 {
+		t.Errorf("%d occasions after the eighth, want 4", n)
 	}
 	if day(at("1969-12-31T23:00:00Z")) != -1 {
 		t.Error("days before 1970")

@@ -52,6 +52,8 @@ func (views) Funnel(_ context.Context, model string, q FunnelQuery) (*Funnel, er
 	return f, nil
 }
 
+func (views) Scores(context.Context) (*Scores, error) { return nil, nil }
+
 func (views) Models(context.Context) ([]Model, error) {
 	stages := []ModelStage{{Name: "new"}, {Name: "active"}}
 	return []Model{
@@ -139,7 +141,7 @@ func TestShapes(t *testing.T) {
 		"/customers/cus_1":                         customer,
 		"/customers?email=ada@example.com&limit=3": `{"items":[` + customer + `],"next":null}`,
 		"/customers/cus_1/timeline":                `{"items":[{"at":"2026-03-01T10:00:00Z","event":{"connection":"shop","id":"evt_1","identifiers":[],"kind":"order.paid","occurred_at":"2026-03-01T10:00:00Z","properties":{"amount":{"amount":"40.00","currency":"EUR"},"closes_at":"2026-03-01T10:00:00Z","coupons":["a"]},"received_at":null,"webhook_id":""},"id":"evt_1","summary":"order.paid 40.00 EUR from shop","type":"event"},{"at":"2026-03-01T10:00:00Z","id":"stg_1","summary":"clc: new to active","transition":{"at":"2026-03-01T10:00:00Z","cause":{"id":"","type":""},"customer_id":"","decided_at":null,"from":"new","id":"stg_1","model":"clc","passing":false,"rule":0,"sequence":0,"subject":{"id":"","kind":""},"to":"active","version":0,"why":""},"type":"transition"},{"at":"2026-03-01T10:00:00Z","delivery":{"action":"create_task","attempts":0,"cause":{},"created_at":null,"customer_id":"","destination":"crm","due_at":null,"id":"dlv_1","last":null,"params":{},"state":"due"},"id":"dlv_1","summary":"create_task to crm: due","type":"delivery"},{"at":"2026-03-01T10:00:00Z","id":"m","merge":{"at":null,"event_id":"","from":"cus_2","into":"cus_1","reason":"email","sequence":0},"summary":"cus_2 became part of cus_1, email","type":"merge"},{"at":"2026-03-01T10:00:00Z","id":"p","pin":{"at":null,"model":"clc","stage":"active","until":null,"who":"ada","why":""},"summary":"clc pinned to active by ada","type":"pin"}],"next":"n1"}`,
-		"/models/clc":                              `{"labels":{},"name":"clc","of":"","path_dependent":false,"stages":[{"name":"new","labels":{},"customers":0},{"name":"active","labels":{},"customers":12}],"state":"active","text":"text","version":1}`,
+		"/models/clc":                              `{"labels":{},"name":"clc","of":"","path_dependent":false,"reads_scores":false,"stages":[{"name":"new","labels":{},"customers":0},{"name":"active","labels":{},"customers":12}],"state":"active","text":"text","version":1}`,
 		"/webhooks/whk_1":                          `{"body":"` + base64.StdEncoding.EncodeToString([]byte("\x00{}")) + `",` + strings.Replace(done[1:], `"id":`, `"headers":{"X-A":"1, 2","X-Pipely-Hmac":"[masked]"},"id":`, 1) + `}`,
 		"/webhooks/whk_2":                          `{"body":"cQ==",` + queued[1:] + `}`,
 		"/webhooks":                                `{"items":[` + queued + `},` + done + `}],"next":"more"}`,

@@ -27,7 +27,15 @@ func (s *Server) listModels(c *fiber.Ctx) error {
 		count(&models[i], counts)
 		models[i].Text = ""
 	}
-	return list(c, models, "")
+	scores, err := s.opts.Views.Scores(ctx)
+	if err != nil {
+		return err
+	}
+	out := ModelList{Items: models, Scores: scores}
+	if out.Items == nil {
+		out.Items = []Model{}
+	}
+	return ok(c, out)
 }
 
 func count(m *Model, counts map[string]int) {

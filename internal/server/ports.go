@@ -64,6 +64,8 @@ type Views interface {
 	Funnel(ctx context.Context, model string, q FunnelQuery) (*Funnel, error)
 	// Models returns the models of the active set, the newest draft, and the shipped ones that are not used, without counts.
 	Models(ctx context.Context) ([]Model, error)
+	// Scores returns the newest snapshot of scores, nil where nothing was fitted yet.
+	Scores(ctx context.Context) (*Scores, error)
 }
 
 // ExplainQuery says what is to be explained.

@@ -246,6 +246,7 @@ type Model struct {
 	State         string            `json:"state"`
 	Of            string            `json:"of"`
 	PathDependent bool              `json:"path_dependent"`
+	ReadsScores   bool              `json:"reads_scores"`
 	Labels        map[string]string `json:"labels"`
 	Stages        []ModelStage      `json:"stages"`
 	Text          string            `json:"text,omitempty"` // of one model

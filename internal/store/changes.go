@@ -104,10 +104,10 @@ func horizons(ctx context.Context, q querier) (map[string]hub.Horizon, error) {
 	return found, err
 }
 
-func activeVersion(ctx context.Context, q querier) (int64, error) {
-	var n int64
-	err := one(ctx, q, "SELECT coalesce(max(number), 0) FROM model_sets WHERE state = 'active'", nil, &n)
-	return n, err
+func activeVersion(ctx context.Context, q querier) (set, scores int64, err error) {
+	err = one(ctx, q, "SELECT (SELECT coalesce(max(number), 0) FROM model_sets WHERE state = 'active'), (SELECT coalesce(max(version), 0) FROM scores)",
+		nil, &set, &scores)
+	return set, scores, err
 }
 
 const (

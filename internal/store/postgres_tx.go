@@ -151,7 +151,9 @@ func (t *postgresTx) Horizons(ctx context.Context) (map[string]hub.Horizon, erro
 	return horizons(ctx, t)
 }
 
-func (t *postgresTx) ActiveVersion(ctx context.Context) (int64, error) { return activeVersion(ctx, t) }
+func (t *postgresTx) ActiveVersion(ctx context.Context) (set, scores int64, err error) {
+	return activeVersion(ctx, t)
+}
 
 func (t *postgresTx) Save(ctx context.Context, c *hub.Changes) error {
 	batch := &pgx.Batch{}

@@ -334,9 +334,9 @@ func TestModelSets(t *testing.T) {
 			t.Errorf("models: %+v", models)
 		}
 		b.tx(t, func(ctx context.Context, tx hub.Tx) error {
-			n, err := tx.ActiveVersion(ctx)
-			if n != 2 {
-				t.Errorf("active version %d", n)
+			n, scores, err := tx.ActiveVersion(ctx)
+			if n != 2 || scores != 0 {
+				t.Errorf("active version %d, scores %d", n, scores)
 			}
 			return err
 		})

@@ -336,7 +336,9 @@ func (t *sqliteTx) Horizons(ctx context.Context) (map[string]hub.Horizon, error)
 	return horizons(ctx, t)
 }
 
-func (t *sqliteTx) ActiveVersion(ctx context.Context) (int64, error) { return activeVersion(ctx, t) }
+func (t *sqliteTx) ActiveVersion(ctx context.Context) (set, scores int64, err error) {
+	return activeVersion(ctx, t)
+}
 
 func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	t.writer.weight += len(c.Ledger) + len(c.Stages)
