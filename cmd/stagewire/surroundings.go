@@ -10,6 +10,7 @@ import (
 	"github.com/stagewire/stagewire/internal/app"
 	"github.com/stagewire/stagewire/internal/config"
 	"github.com/stagewire/stagewire/internal/connector"
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/lint"
@@ -45,7 +46,10 @@ func (g *globals) surroundings(path string) surroundings {
 // around makes the surroundings that a configuration gives.
 func around(cfg *config.Config, set *connector.Set, models []*lifecycle.Model) surroundings {
 	s := surroundings{
-		env:    lifecycle.Env{Kinds: cfg.Catalogue(), Stages: map[string][]string{}, Fields: map[string]hub.PropertyType{}},
+		env: lifecycle.Env{
+			Kinds: cfg.Catalogue(), Stages: map[string][]string{}, Fields: map[string]hub.PropertyType{},
+			Clock: expression.Clock{Zone: cfg.Zone, Calendars: cfg.Calendars},
+		},
 		models: map[string]*lifecycle.Model{}, keep: cfg.Retention,
 	}
 	for _, m := range models {
@@ -124,7 +128,7 @@ func (s *surroundings) beside(path string) {
 
 // reactions is what a file of reactions compiles against.
 func (s surroundings) reactions() lifecycle.ReactionEnv {
-	return lifecycle.ReactionEnv{Kinds: s.env.Kinds, Models: s.models, Connections: s.connections, Fields: s.env.Fields}
+	return lifecycle.ReactionEnv{Kinds: s.env.Kinds, Models: s.models, Connections: s.connections, Fields: s.env.Fields, Clock: s.env.Clock}
 }
 
 // lint is what a model is judged against.
