@@ -322,6 +322,14 @@ func comparisonOf(n ast.Node) (left ast.Node, operator string, right ast.Node, o
 			if o, ok := value(3).(op); ok {
 				return n.Arguments[1], o.String(), n.Arguments[2], true
 			}
+		case "$dialis", "$dialin": // hour(), weekday()
+			operator := "in"
+			if id.Value == "$dialis" {
+				o, _ := value(3).(op)
+				operator = o.String()
+			}
+			dial := &ast.CallNode{Callee: &ast.IdentifierNode{Value: "$dial"}, Arguments: n.Arguments[:2]}
+			return dial, operator, n.Arguments[2], true
 		case "$moneyis", "$num", "$span", "$instant":
 			if o, ok := value(2).(op); ok {
 				return n.Arguments[0], o.String(), n.Arguments[1], true

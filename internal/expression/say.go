@@ -157,10 +157,6 @@ func (s *Session) tell(v any) string {
 		return v.String()
 	case []*fact.Entry, []*fact.Object:
 		return fmt.Sprintf("%d of them", lengthOf(v))
-	case float64:
-		if missing(v) {
-			return "never"
-		}
 	}
 	return render(v)
 }
@@ -189,6 +185,9 @@ func (s *Session) Say(c *Clause, holds bool) string {
 	found := s.foundWords(side, v)
 	if operator == "==" || operator == "in" {
 		return found // which is what was asked for
+	}
+	if right, err := s.Run(side.right); err != nil || missing(right) || !holds && missing(v) {
+		return found // with what is not there every comparison is false
 	}
 	return found + ", " + bound + " needed"
 }

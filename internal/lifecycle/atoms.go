@@ -101,7 +101,7 @@ func (s *search) atoms(c *expression.Clause) []atom {
 	for _, model := range looks.Models {
 		for _, stage := range s.m.env.Models[model].Stages {
 			if stage != s.stages[model] {
-				out = append(out, atom{part: part{model: model, stage: stage, words: "stage " + stage + " in " + model, cost: 2}})
+				out = append(out, atom{part: part{model: model, stage: stage, words: "stage " + stage + " in " + model, shape: "stage in " + model, cost: 2}})
 			}
 		}
 	}
@@ -116,7 +116,7 @@ func event(kind string, properties map[string]any) hub.Event {
 }
 
 func fixed(ev hub.Event, words string) atom {
-	return atom{part: part{events: []hub.Event{ev}, words: words, cost: 1.2}}
+	return atom{part: part{events: []hub.Event{ev}, words: words, shape: words, cost: 1.2}}
 }
 
 // happenings are events of a kind, once or more often, with the values that the clause asks for.
@@ -165,7 +165,7 @@ func (s *search) happenings(l *expression.Looked, looks *expression.Looks) []ato
 		connection, _ := properties["connection"].(string)
 		delete(properties, "connection")
 		make := func(n int) part {
-			p := part{plain: plain, more: more, words: howMany(n, more) + " " + named, cost: float64(n) + 0.1*float64(len(properties)) + 0.01*float64(i)}
+			p := part{plain: plain, more: more, shape: kind.Name, words: howMany(n, more) + " " + named, cost: float64(n) + 0.1*float64(len(properties)) + 0.01*float64(i)}
 			for j := range n {
 				ev := event(kind.Name, map[string]any{})
 				maps.Copy(ev.Properties, properties)
@@ -214,7 +214,7 @@ func (s *search) happenings(l *expression.Looked, looks *expression.Looks) []ato
 		for _, verb := range [...]string{"refunded", "cancelled"} {
 			id := map[string]any{"id": "new-1"}
 			out = append(out, atom{part: part{
-				events: []hub.Event{event(kind.Name, id), event("order."+verb, id)}, words: "one more " + kind.Name + ", then order." + verb, cost: 2.2,
+				events: []hub.Event{event(kind.Name, id), event("order."+verb, id)}, words: "one more " + kind.Name + ", then order." + verb, shape: kind.Name, cost: 2.2,
 			}})
 		}
 	}
@@ -342,6 +342,9 @@ func cents(n int, currency string) hub.Money {
 	if err != nil {
 		return hub.Money{}
 	}
+	if n%100 == 0 {
+		d = d.Trim(0) // 50 EUR, but 49.90 EUR
+	}
 	return hub.Money{Amount: d, Currency: currency}
 }
 
@@ -410,13 +413,13 @@ func (s *search) objects(object string, looks *expression.Looks) []atom {
 		}
 		made := event(first.Name, properties)
 		cost := 1 + 0.1*float64(i)
-		out = append(out, atom{part: part{events: []hub.Event{made}, words: named, cost: cost}})
+		out = append(out, atom{part: part{events: []hub.Event{made}, words: named, shape: first.Name, cost: cost}})
 		for _, verb := range all[1:] {
 			kind := object + "." + verb
 			if _, ok := s.m.env.Kinds.Lookup(kind); ok && verb != "updated" && verb != "deleted" {
 				then := map[string]any{}
 				maps.Copy(then, properties)
-				out = append(out, atom{part: part{events: []hub.Event{made, event(kind, then)}, words: named + ", then " + kind, cost: cost + 1}})
+				out = append(out, atom{part: part{events: []hub.Event{made, event(kind, then)}, words: named + ", then " + kind, shape: kind, cost: cost + 1}})
 			}
 		}
 	}
@@ -431,7 +434,7 @@ func (s *search) objects(object string, looks *expression.Looks) []atom {
 			words = ", then " + kind
 		}
 		out = append(out, atom{limit: maxCount, scale: func(n int) part {
-			p := part{words: fmt.Sprintf("%d new %s", n, first.Name) + words, cost: float64(n) + 0.3}
+			p := part{words: fmt.Sprintf("%d new %s", n, first.Name) + words, shape: first.Name + kind, cost: float64(n) + 0.3}
 			if n == 1 {
 				p.words = "a new " + first.Name + words
 			}
@@ -461,7 +464,9 @@ func changed(o *fact.Object, kind, verb string, properties map[string]any) atom 
 	if len(shown) > 0 && verb != "completed" {
 		words += " with " + listed(shown)
 	}
-	return fixed(ev, words)
+	a := fixed(ev, words)
+	a.part.shape = o.Kind + " " + o.ID
+	return a
 }
 
 // refunds are the newest orders that still count, given back.
@@ -474,7 +479,9 @@ func (s *search) refunds() []atom {
 		}
 		ev := event("order.refunded", map[string]any{"id": id})
 		ev.Connection = e.Connection
-		out = append(out, fixed(ev, "order "+id+" refunded in full"))
+		a := fixed(ev, "order "+id+" refunded in full")
+		a.part.shape = "refund"
+		out = append(out, a)
 	}
 	return out
 }
@@ -484,7 +491,7 @@ func spending(currency string) atom {
 	return atom{limit: maxCents, scale: func(n int) part {
 		m := cents(n, currency)
 		return part{
-			events: []hub.Event{event("order.paid", map[string]any{"id": "new-1", "amount": m})}, words: "spend " + m.String() + " more", cost: 1.1,
+			events: []hub.Event{event("order.paid", map[string]any{"id": "new-1", "amount": m})}, words: "spend " + m.String() + " more", shape: "order.paid", cost: 1.1,
 		}
 	}}
 }
@@ -499,7 +506,7 @@ func scores(metric string) atom {
 	for n := scale[0]; n <= scale[1]; n++ {
 		a.scores = append(a.scores, part{
 			events: []hub.Event{event("survey.answered", map[string]any{"metric": metric, "score": float64(n), "scale": float64(scale[1])})},
-			words:  answer(metric) + " of " + strconv.Itoa(n), cost: 1,
+			words:  answer(metric) + " of " + strconv.Itoa(n), shape: metric, cost: 1,
 		})
 	}
 	return a
@@ -588,6 +595,7 @@ func (s *search) trait(name string, looks *expression.Looks) []atom {
 		ev.Traits = []hub.Trait{{Name: name, Value: value}}
 		a := fixed(ev, words)
 		a.part.cost += 0.01 * float64(i)
+		a.part.shape = name
 		out = append(out, a)
 	}
 	return out

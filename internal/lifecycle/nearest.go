@@ -27,8 +27,8 @@ type Nearest struct {
 	// Release is set for the change that a person's decision no longer holds the subject.
 	Release bool `json:"release,omitempty"`
 
-	cost float64
-	same string // equal for changes of the same parts
+	cost  float64
+	shape string // equal for changes that are alike
 }
 
 // Bounds of one search for the nearest changes.
@@ -62,6 +62,7 @@ type part struct {
 	words        string
 	plain        string // the kind, where nothing but the number of events matters
 	more         bool   // there is one of that kind already
+	shape        string // what is alike: of changes of one shape the cheapest is told
 	cost         float64
 	// others are parts of which words says that they do as well; else exact is said.
 	others []part
@@ -276,7 +277,7 @@ func (s *search) silence() {
 			s.silent = append(s.silent, next.Stage)
 			at := next.DecidedAt
 			s.found = append(s.found, Nearest{
-				Change: s.absent(at) + " until " + at.Format(time.RFC3339), To: next.Stage, At: at, cost: 1 + 0.5*float64(len(s.silent)),
+				Change: s.absent(at) + " until " + at.Format(time.RFC3339), To: next.Stage, At: at, shape: "silence", cost: 1 + 0.5*float64(len(s.silent)),
 			})
 		}
 		st = next
@@ -456,16 +457,20 @@ func (s *search) wait(c *expression.Clause, want bool, base *change) *change {
 	return nil
 }
 
-// least returns the smallest n up to limit that works, 0 for none. Small ones are tried one by one, greater ones by halving,
-// as if whatever is above one that works did so too.
+// least returns the smallest n up to limit that works, 0 for none. Small numbers of events are tried one by one, greater ones and
+// amounts by halving, as if whatever is above one that works did so too.
 func least(limit int, works func(n int) bool) int {
-	for n := 1; n <= min(limit, 6); n++ {
+	few, step := 6, 2
+	if limit > maxCount {
+		few, step = 1, 16
+	}
+	for n := 1; n <= min(limit, few); n++ {
 		if works(n) {
 			return n
 		}
 	}
-	below := 6
-	for n := 8; below < limit; n *= 4 {
+	below := few
+	for n := few * step; below < limit; n *= step {
 		n = min(n, limit)
 		if !works(n) {
 			below = n
@@ -539,10 +544,12 @@ func (s *search) note(c *change, goal string) {
 			n.Change += " before " + n.Before.Format(time.RFC3339Nano)
 		}
 	}
-	n.same = sortedWords(c)
+	n.shape = shape(c)
 	for i := range s.found {
-		if have := &s.found[i]; have.To == n.To && have.same != "" && have.same == n.same {
-			have.cost = min(have.cost, n.cost)
+		if have := &s.found[i]; have.To == n.To && have.shape == n.shape {
+			if n.cost < have.cost {
+				*have = n
+			}
 			return
 		}
 	}
@@ -562,10 +569,14 @@ func (s *search) stagesOf(c *change) map[string]string {
 // words says a change: "2 more order.paid and an NPS of 7 or more".
 func words(c *change) string { return strings.Join(allWords(c), " and ") }
 
-func sortedWords(c *change) string {
-	list := allWords(c)
+// shape is equal for changes of whose parts each is like one of the other's.
+func shape(c *change) string {
+	var list []string
+	for i := range c.parts {
+		list = append(list, c.parts[i].shape)
+	}
 	slices.Sort(list)
-	return strings.Join(list, " and ")
+	return strings.Join(slices.Compact(list), " and ")
 }
 
 func allWords(c *change) []string {
@@ -669,9 +680,13 @@ func (s *search) boundaries(c *change) []time.Time {
 func (s *search) best() []Nearest {
 	slices.SortStableFunc(s.found, func(a, b Nearest) int { return cmp.Compare(a.cost, b.cost) })
 	out := []Nearest{}
-	count := map[string]int{}
+	count, cheapest := map[string]int{}, map[string]float64{}
 	for _, n := range s.found {
-		if count[n.To] < perStage && len(out) < maxNearest {
+		if count[n.To] == 0 {
+			cheapest[n.To] = n.cost
+		}
+		// Another way to the same stage is worth telling where it is no much longer one.
+		if count[n.To] < perStage && n.cost <= 2*cheapest[n.To] && len(out) < maxNearest {
 			count[n.To]++
 			out = append(out, n)
 		}
