@@ -91,13 +91,23 @@ type alternative map[string]formula
 // maxAlternatives bounds how far a condition is taken apart.
 const maxAlternatives = 600
 
+// prover counts its work: a model made to be hard is not worth minutes. Past the bound it proves nothing more.
+type prover struct{ work int }
+
+// maxWork is about a second.
+const maxWork = 10_000_000
+
 // conjoin returns the alternatives of every one of as together with f, without the contradictory ones. It reports false where
 // there are too many to look at.
-func conjoin(as []alternative, f formula) ([]alternative, bool) {
+func (p *prover) conjoin(as []alternative, f formula) ([]alternative, bool) {
+	if p.work > maxWork {
+		return nil, false
+	}
 	switch f.op {
 	case '=':
 		var out []alternative
 		for _, a := range as {
+			p.work += 1 + len(a)*len(a)
 			if b := a.with(f); b != nil {
 				out = append(out, b)
 			}
@@ -107,17 +117,17 @@ func conjoin(as []alternative, f formula) ([]alternative, bool) {
 		// Literals first: they keep the number of alternatives small.
 		parts := slices.Clone(f.parts)
 		slices.SortStableFunc(parts, func(a, b formula) int { return a.width() - b.width() })
-		for _, p := range parts {
+		for _, part := range parts {
 			var ok bool
-			if as, ok = conjoin(as, p); !ok {
+			if as, ok = p.conjoin(as, part); !ok {
 				return nil, false
 			}
 		}
 		return as, true
 	}
 	var out []alternative
-	for _, p := range f.parts {
-		more, ok := conjoin(as, p)
+	for _, part := range f.parts {
+		more, ok := p.conjoin(as, part)
 		if !ok || len(out)+len(more) > maxAlternatives {
 			return nil, false
 		}
@@ -184,8 +194,8 @@ func (a alternative) counts() bool {
 }
 
 // never reports whether f is a contradiction; false too where that cannot be told.
-func never(f formula) bool {
-	as, ok := conjoin([]alternative{{}}, f)
+func (p *prover) never(f formula) bool {
+	as, ok := p.conjoin([]alternative{{}}, f)
 	return ok && len(as) == 0
 }
 

@@ -88,6 +88,7 @@ type linter struct {
 	params  map[string]value
 	defines map[string]lifecycle.Condition
 	rules   []*rule
+	proof   prover
 	reached map[string]bool // the stages that a customer can come to, as far as that is proved
 
 	findings []Finding

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -238,5 +239,28 @@ func TestImplication(t *testing.T) {
 		if got := l.rules[1].dead; got != c.shadowed {
 			t.Errorf("%s above %s: shadowed %v, want %v %v", c.above, c.below, got, c.shadowed, l.findings)
 		}
+	}
+}
+
+// TestHardModels: a model made to be hard is judged in bounded time.
+func TestHardModels(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("model: m\nstages: [{name: a}, {name: b}]\ndecide:\n")
+	for i := range 40 {
+		var parts []string
+		for j := range 25 {
+			parts = append(parts, fmt.Sprintf(`(count("order.paid", days(%d)) >= %d or (nps(days(%d)) ?? 0) >= 9)`, 1+(i*7+j)%90, 1+j%5, 1+(i*3+j)%80))
+		}
+		fmt.Fprintf(&b, "  - stage: %s\n    when: >-\n      %s\n", []string{"a", "b"}[i%2], strings.Join(parts, " and "))
+	}
+	b.WriteString("  - otherwise: a\n")
+	m, err := lifecycle.Compile("m.yaml", []byte(b.String()), lifecycle.Env{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	Check(m, []byte(b.String()), Options{Customers: 20})
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it takes %s", took)
 	}
 }

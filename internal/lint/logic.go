@@ -12,7 +12,7 @@ import (
 // logic proves what it can of the rules: that a condition never or always holds, that a rule is shadowed.
 func (l *linter) logic() {
 	for i, r := range l.rules {
-		if slices.ContainsFunc(l.rules[:i], func(above *rule) bool { return above.firm() && never(not(all(above.open, above.when))) }) {
+		if slices.ContainsFunc(l.rules[:i], func(above *rule) bool { return above.firm() && l.proof.never(not(all(above.open, above.when))) }) {
 			r.dead = true // the one that always holds is reported
 			continue
 		}
@@ -20,18 +20,18 @@ func (l *linter) logic() {
 		line, column := r.place(first(r.node))
 		path := r.path
 		switch {
-		case never(r.when):
+		case l.proof.never(r.when):
 			r.dead = true
 			if !said {
 				l.report(checkConstant, line, column, path, "its parts exclude each other: see which of them is wrong", "this condition can never hold")
 			}
 			continue
-		case r.firm() && never(not(r.when)):
+		case r.firm() && l.proof.never(not(r.when)):
 			if !said {
 				l.report(checkConstant, line, column, path, "say otherwise: "+r.Stage+" where that is meant", "this condition always holds, so no line below is ever asked")
 			}
 			continue
-		case never(all(r.open, r.when)):
+		case l.proof.never(all(r.open, r.when)):
 			r.dead = true
 			l.report(checkConstant, line, column, path, "compare it with from", "this condition can never hold in the stages that the rule is asked in")
 			continue
@@ -53,7 +53,7 @@ func (l *linter) shadow(i int, r *rule) {
 		l.report(checkShadowed, r.Line, l.ruleColumn(i), fmt.Sprintf("decide[%d]", i), suggestion, format, args...)
 	}
 	for _, above := range l.rules[:i] {
-		if !above.firm() || !never(all(mine, not(all(above.open, above.when)))) {
+		if !above.firm() || !l.proof.never(all(mine, not(all(above.open, above.when)))) {
 			continue
 		}
 		if above.Stage == r.Stage {
@@ -64,10 +64,10 @@ func (l *linter) shadow(i int, r *rule) {
 		}
 		return
 	}
-	rest, ok := conjoin([]alternative{{}}, mine)
+	rest, ok := l.proof.conjoin([]alternative{{}}, mine)
 	for _, above := range l.rules[:i] {
 		if ok && above.firm() {
-			rest, ok = conjoin(rest, not(all(above.open, above.when)))
+			rest, ok = l.proof.conjoin(rest, not(all(above.open, above.when)))
 		}
 	}
 	if ok && len(rest) == 0 {
@@ -106,7 +106,7 @@ func (l *linter) parts(c condition) bool {
 					return
 				}
 				for _, side := range []ast.Node{n.Left, n.Right} {
-					if b, ok := side.(*ast.BinaryNode); ok && (b.Operator == "and" || b.Operator == "&&") && never(l.formula(side, 0)) {
+					if b, ok := side.(*ast.BinaryNode); ok && (b.Operator == "and" || b.Operator == "&&") && l.proof.never(l.formula(side, 0)) {
 						report(side, "this part can never hold: %s", b.String())
 					}
 				}
@@ -155,7 +155,7 @@ func first(n ast.Node) ast.Node {
 func (l *linter) stages() {
 	otherwise, _ := l.m.Otherwise()
 	reached := map[string]bool{}
-	always := slices.ContainsFunc(l.rules, func(r *rule) bool { return r.firm() && never(not(all(r.open, r.when))) })
+	always := slices.ContainsFunc(l.rules, func(r *rule) bool { return r.firm() && l.proof.never(not(all(r.open, r.when))) })
 	switch {
 	case otherwise == "":
 		reached[l.m.Stages[0].Name] = true
