@@ -184,6 +184,7 @@ func (c *checker) identifier(n *ast.IdentifierNode) term {
 		return c.zoneName(n)
 	case "orders", "tickets", "deals", "carts", "subscriptions", "tasks":
 		object := strings.TrimSuffix(n.Value, "s")
+		c.program.ReadsDeals = c.program.ReadsDeals || object == "deal"
 		for _, k := range c.env.Kinds.All() {
 			if k.Object == object {
 				c.read(k.Name)

@@ -184,6 +184,8 @@ type Program struct {
 	Reads []string
 	// ReadsTraits is set where it reads traits, which any event can bring.
 	ReadsTraits bool
+	// ReadsDeals is set where it looks at the list of all deals.
+	ReadsDeals bool
 	// UsesModels are the models whose stage it reads.
 	UsesModels []string
 	// Needs is what it reads beside events.
@@ -201,6 +203,7 @@ func (p *Program) UsesStage() bool { return p.usesStage }
 // take makes p depend on what q depends on.
 func (p *Program) take(q *Program) {
 	p.ReadsTraits = p.ReadsTraits || q.ReadsTraits
+	p.ReadsDeals = p.ReadsDeals || q.ReadsDeals
 	p.usesStage = p.usesStage || q.usesStage
 	p.Needs |= q.Needs
 	for _, m := range q.UsesModels {

@@ -2,22 +2,6 @@ package hub
 
 import "time"
 
-// SubjectKind says whose stage a stage is.
-type SubjectKind string
-
-// Kinds of subject.
-const (
-	SubjectCustomer SubjectKind = "customer"
-	SubjectCompany  SubjectKind = "company"
-	SubjectDeal     SubjectKind = "deal"
-)
-
-// Subject is who or what stages, pins, wake-ups and transitions belong to.
-type Subject struct {
-	Kind SubjectKind `json:"kind"`
-	ID   string      `json:"id"`
-}
-
 // CustomerRecord is one customer as SQL keeps it, with everything apply needs to decide. It is loaded and saved whole,
 // under the customer's lock.
 type CustomerRecord struct {

@@ -46,11 +46,18 @@ func (e *ConditionError) Error() string {
 // Unwrap returns the cause.
 func (e *ConditionError) Unwrap() error { return e.Err }
 
-// Initial returns the stage that empty facts give, decided at at. The caller starts a customer there just before the
-// first event.
-func (m *Model) Initial(at time.Time) State {
+// Initial returns the stage that empty facts give, decided at at, where no other model is known. The caller starts a customer there
+// just before the first event.
+func (m *Model) Initial(at time.Time) State { return m.Start(nil, at) }
+
+// Start is Initial with the stages that the subject has in other models.
+func (m *Model) Start(stages map[string]string, at time.Time) State {
 	at = at.UTC().Truncate(hub.Resolution)
-	st, _ := m.Decide(fact.Union(), nil, State{}, at)
+	nothing := fact.Union()
+	if m.Of == hub.SubjectDeal {
+		nothing = nothing.Deal("", "")
+	}
+	st, _ := m.Decide(nothing, stages, State{}, at)
 	st.Since, st.By = at, hub.ByInitial
 	return st
 }

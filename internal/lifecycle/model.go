@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/stagewire/stagewire/internal/expression"
+	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -22,6 +23,7 @@ import (
 type Env struct {
 	Kinds  *hub.Kinds        // nil: the built-in catalogue
 	Params map[string]string // override the model's own params
+	Of     hub.SubjectKind   // whose stage it is where the model is used so; "": as the file says
 	// Models are the names known for stages.<model>; Stages has the stages of those that are known, for checking names.
 	Models []string
 	Stages map[string][]string
@@ -80,6 +82,7 @@ type Model struct {
 	stage       map[string]*Stage
 	reads       []string
 	readsTraits bool
+	readsDeals  bool
 	uses        []string
 	needs       expression.Needs
 	reasons     []string
@@ -107,6 +110,7 @@ type rule struct {
 type place struct {
 	line, column int
 	at           func(offset int) (line, column int)
+	source       *source
 }
 
 // Reads returns the event kinds a decision can depend on, sorted.
@@ -122,6 +126,16 @@ func (m *Model) Touches(ev *hub.Event) bool {
 	}
 	_, found := slices.BinarySearch(m.reads, ev.Kind)
 	return found
+}
+
+// TouchesDeal reports whether an event can change the decision about one deal (hub.Subject.ID): what happens to another deal does not,
+// unless a condition looks at all of them.
+func (m *Model) TouchesDeal(ev *hub.Event, deal string) bool {
+	if !m.Touches(ev) {
+		return false
+	}
+	id, about := fact.DealOf(ev.Kind, ev.Connection, ev.Properties)
+	return !about || m.readsDeals || hub.DealSubject(ev.Connection, id).ID == deal || (m.readsTraits && len(ev.Traits) > 0)
 }
 
 // UsesModels returns the models whose stage this one reads.
@@ -198,7 +212,7 @@ func compileModel(file string, text []byte, env Env, tests bool) (*Model, error)
 			s.fail(root, "", needs(FormModel, key), "%s is missing", key)
 		}
 	}
-	m.header(s, top)
+	m.header(s, top, env)
 	m.readStages(s, top["stages"])
 	env.Clock = s.clock(env.Clock, top["zone"], top["calendar"])
 	m.environment(s, top["params"], env)
@@ -214,7 +228,7 @@ func compileModel(file string, text []byte, env Env, tests bool) (*Model, error)
 	return m, nil
 }
 
-func (m *Model) header(s *source, top map[string]*yaml.Node) {
+func (m *Model) header(s *source, top map[string]*yaml.Node, env Env) {
 	if n := top["model"]; n != nil {
 		m.Name = s.text(n, "model")
 		if !nameForm.MatchString(m.Name) {
@@ -226,10 +240,9 @@ func (m *Model) header(s *source, top map[string]*yaml.Node) {
 		}
 	}
 	if n := top["of"]; n != nil {
-		switch of := s.text(n, "of"); of {
-		case "customer":
-		case "company", "deal":
-			s.fail(n, "of", "", "models of a %s are not supported yet", of)
+		switch of := hub.SubjectKind(s.text(n, "of")); of {
+		case hub.SubjectCustomer, hub.SubjectCompany, hub.SubjectDeal:
+			m.Of = of
 		default:
 			suggestion := ""
 			if c := expression.Closest(of, []string{"customer", "company", "deal"}); c != "" {
@@ -237,6 +250,9 @@ func (m *Model) header(s *source, top map[string]*yaml.Node) {
 			}
 			s.fail(n, "of", suggestion, "a model is of a customer, a company or a deal, not of %q", of)
 		}
+	}
+	if env.Of != "" {
+		m.Of = env.Of
 	}
 }
 
@@ -339,7 +355,7 @@ func (m *Model) checkStage(s *source, n *yaml.Node, path, name string) bool {
 func (m *Model) environment(s *source, n *yaml.Node, env Env) {
 	m.env = &expression.Env{
 		Kinds: env.Kinds, Params: map[string]expression.Param{}, Models: map[string]expression.Model{}, Defines: m.defines,
-		Fields: env.Fields, Name: m.Name, Stages: m.StageNames(), Clock: env.Clock,
+		Fields: env.Fields, Name: m.Name, Stages: m.StageNames(), Clock: env.Clock, Of: m.Of,
 	}
 	for _, name := range env.Models {
 		if name != m.Name {
@@ -495,7 +511,7 @@ func (m *Model) first(problems []expression.Problem) []expression.Problem {
 
 func (s *source) place(n *yaml.Node) place {
 	line, column := s.locate(n, 0)
-	return place{line, column, func(offset int) (int, int) { return s.locate(n, offset) }}
+	return place{line, column, func(offset int) (int, int) { return s.locate(n, offset) }, s}
 }
 
 func (m *Model) readRules(s *source, n *yaml.Node) {
@@ -608,6 +624,7 @@ func (m *Model) finish(text []byte, env Env) {
 			uses[u] = struct{}{}
 		}
 		m.readsTraits = m.readsTraits || r.when.ReadsTraits
+		m.readsDeals = m.readsDeals || r.when.ReadsDeals
 		m.needs |= r.when.Needs
 		if r.when.UsesStage() {
 			because("stage")
@@ -635,6 +652,9 @@ func (m *Model) finish(text []byte, env Env) {
 
 	h := sha256.New()
 	fmt.Fprintf(h, "%d\n%s\n", len(text), text)
+	if env.Of != "" {
+		fmt.Fprintf(h, "of %q\n", env.Of)
+	}
 	for _, name := range slices.Sorted(maps.Keys(env.Params)) {
 		fmt.Fprintf(h, "param %q %q\n", name, env.Params[name])
 	}
