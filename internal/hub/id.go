@@ -18,6 +18,7 @@ const (
 	PrefixRejected   = "rej_"
 	PrefixDeadLetter = "ded_"
 	PrefixSlot       = "slt_"
+	PrefixPin        = "pin_"
 )
 
 var crockford = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"slices"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -51,26 +52,26 @@ func (p *People) merge(survivor, loser *Person, ev *hub.Event, reason string, no
 	})
 }
 
+// mergePins returns the pins of both, the later one where both have one about the same. What was about the loser is about the survivor.
 func mergePins(survivor, loser *Person) []hub.PinRecord {
-	byModel := map[string]hub.PinRecord{}
-	for _, pin := range survivor.Pins {
-		byModel[pin.Model] = pin
-	}
-	for _, pin := range loser.Pins {
-		pin.Subject.ID = survivor.ID
-		if have, ok := byModel[pin.Model]; !ok || pin.At.After(have.At) {
-			byModel[pin.Model] = pin
+	type about struct{ model, deal string }
+	key := func(pin hub.PinRecord) about {
+		if pin.Subject.Kind == hub.SubjectDeal {
+			return about{pin.Model, pin.Subject.ID}
 		}
+		return about{pin.Model, ""}
 	}
-	pins := make([]hub.PinRecord, 0, len(byModel))
-	for _, pin := range survivor.Pins {
-		pins = append(pins, byModel[pin.Model])
-		delete(byModel, pin.Model)
-	}
+	pins := slices.Clone(survivor.Pins)
 	for _, pin := range loser.Pins {
-		if kept, ok := byModel[pin.Model]; ok {
-			pins = append(pins, kept)
-			delete(byModel, pin.Model)
+		if pin.Subject.Kind != hub.SubjectDeal {
+			pin.Subject.ID = survivor.ID
+		}
+		i := slices.IndexFunc(pins, func(have hub.PinRecord) bool { return key(have) == key(pin) })
+		switch {
+		case i < 0:
+			pins = append(pins, pin)
+		case pin.At.After(pins[i].At):
+			pins[i] = pin
 		}
 	}
 	return pins

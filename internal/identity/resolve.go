@@ -240,8 +240,8 @@ func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
 	}
 	look(p.byProfile[res.Profile], "profile")
 	for _, id := range ev.Identifiers {
-		if !id.Weak {
-			look(p.byIdentifier[id.Key()], id.Kind)
+		if owner := p.byIdentifier[id.Key()]; !id.Weak && owner != nil && related(ev, found, owner) {
+			look(owner, id.Kind)
 		}
 	}
 	if len(found) == 0 {
@@ -271,6 +271,16 @@ func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
 	res.Absorbed = slices.DeleteFunc(res.Absorbed, func(a *Person) bool { return a == res.Person })
 	p.belong(res, ev, profileKey)
 	return res
+}
+
+// related reports whether an event can belong to the owner of one of its identifiers. A company and a person are never one: an
+// address that both give stays with whoever gave it first.
+func related(ev *hub.Event, found []*Person, owner *Person) bool {
+	company := owner.Kind == hub.SubjectCompany
+	if len(found) > 0 {
+		return company == (found[0].Kind == hub.SubjectCompany)
+	}
+	return company || !hub.TellsOfCompany(ev.Kind)
 }
 
 // belong makes sure that the profile exists, holds the event's identifiers, and that the strong ones point at the person.

@@ -261,6 +261,7 @@ func (g *goes) event(ctx context.Context, ev *hub.Event, entry hub.LedgerEntry, 
 			return err
 		}
 	}
+	g.recognise(m, ev)
 	m.raise()
 	record.KnownFrom = m.Sequence
 	g.changes.Ledger = append(g.changes.Ledger, record)

@@ -2,186 +2,16 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
-	"github.com/stagewire/stagewire/internal/identity"
-	"github.com/stagewire/stagewire/internal/lifecycle"
 )
 
 // maxChain bounds how many wake-ups one go may chain; what is left comes due at once in the next.
 const maxChain = 1000
-
-// mind is a person with her facts decoded and her stages in hand.
-type mind struct {
-	*identity.Person
-	profiles map[string]*fact.Profile
-	touched  map[string]bool // profiles to encode
-	facts    *fact.Facts     // union; nil when out of date
-	stages   map[string]*standing
-	moves    []hub.Transition // of the present go
-	absorbed []string         // ids of who was merged into her in this transaction
-	scorer   fact.Scorer      // of the transaction
-}
-
-// standing is where the person stands in one model.
-type standing struct {
-	lifecycle.State
-	version int
-	dirty   bool
-	entered time.Time // of a new one
-	adopted bool
-}
-
-func (g *goes) mind(person *identity.Person) *mind {
-	if m := g.minds[person]; m != nil {
-		return m
-	}
-	m := &mind{Person: person, profiles: map[string]*fact.Profile{}, touched: map[string]bool{}, stages: map[string]*standing{}, scorer: g.scores.Scorer}
-	for _, rec := range person.Stages {
-		m.stages[rec.Model] = &standing{
-			State: lifecycle.State{
-				Stage: rec.Stage, Since: rec.Since, By: rec.By, DecidedAt: rec.DecidedAt, WakesAt: rec.WakesAt, Path: rec.Path,
-			},
-			version: rec.Version,
-		}
-	}
-	g.minds[person] = m
-	g.order = append(g.order, m)
-	return m
-}
-
-// absorb takes over what a merged person brought: her profiles are the survivor's already, her stages end, unless the survivor
-// stands nowhere yet in that model: then she stands where the other did, and nothing that was told of her is told again.
-func (g *goes) absorb(m *mind, loser *identity.Person) {
-	other := g.mind(loser)
-	maps.Copy(m.profiles, other.profiles)
-	for id := range other.touched {
-		m.touched[id] = true
-		m.Touch(id)
-	}
-	for model, s := range other.stages {
-		if m.stages[model] == nil {
-			inherited := *s
-			inherited.dirty = true
-			m.stages[model], m.Dirty = &inherited, true
-			g.inherited[loser.ID] = append(g.inherited[loser.ID], model)
-		}
-	}
-	slices.Sort(g.inherited[loser.ID])
-	m.absorbed = append(m.absorbed, loser.ID)
-	// What she is owed since this transaction began is the survivor's; her fields are written anew, in the survivor's name.
-	g.changes.Deliveries = slices.DeleteFunc(g.changes.Deliveries, func(d hub.Delivery) bool { return d.CustomerID == loser.ID && d.Slot != "" })
-	for i := range g.changes.Deliveries {
-		if d := &g.changes.Deliveries[i]; d.CustomerID == loser.ID {
-			d.CustomerID = m.ID
-		}
-	}
-	for model := range m.stages {
-		m.stages[model].DecidedAt = maxTime(m.stages[model].DecidedAt, m.DecidedAt)
-	}
-	m.facts = nil
-}
-
-func (m *mind) profile(id string) (*fact.Profile, error) {
-	if p := m.profiles[id]; p != nil {
-		return p, nil
-	}
-	rec := m.Profile(id)
-	if rec == nil {
-		return nil, fmt.Errorf("profile %s is not with customer %s: %w", id, m.ID, hub.ErrConflict)
-	}
-	p, err := fact.DecodeProfile(rec.Facts)
-	if err != nil {
-		return nil, fmt.Errorf("facts of profile %s: %w", id, err)
-	}
-	m.profiles[id] = p
-	return p, nil
-}
-
-func (m *mind) put(profileID string, ev *hub.Event) error {
-	p, err := m.profile(profileID)
-	if err != nil {
-		return err
-	}
-	p.Put(ev)
-	m.touch(profileID)
-	return nil
-}
-
-func (m *mind) remove(profileID, eventID string) error {
-	p, err := m.profile(profileID)
-	if err != nil {
-		return err
-	}
-	p.Remove(eventID)
-	m.touch(profileID)
-	return nil
-}
-
-func (m *mind) touch(profileID string) {
-	m.touched[profileID] = true
-	m.Touch(profileID)
-	m.facts = nil
-}
-
-// all returns the union of the person's facts.
-func (m *mind) all() (*fact.Facts, error) {
-	if m.facts != nil {
-		return m.facts, nil
-	}
-	profiles := make([]*fact.Profile, 0, len(m.Profiles))
-	for i := range m.Profiles {
-		p, err := m.profile(m.Profiles[i].ID)
-		if err != nil {
-			return nil, err
-		}
-		profiles = append(profiles, p)
-	}
-	m.facts = fact.Union(profiles...)
-	m.facts.Know(fact.Known{Scores: m.scorer})
-	return m.facts, nil
-}
-
-func (m *mind) encode() {
-	for id := range m.touched {
-		if rec := m.Profile(id); rec != nil {
-			rec.Facts = m.profiles[id].Encode()
-		}
-	}
-}
-
-// raise moves the customer's one counter.
-func (m *mind) raise() {
-	m.Sequence++
-	m.Dirty = true
-}
-
-func (m *mind) stageNames() map[string]string {
-	names := make(map[string]string, len(m.stages))
-	for model, s := range m.stages {
-		names[model] = s.Stage
-	}
-	return names
-}
-
-func (m *mind) changedStages() []hub.StageRecord {
-	var out []hub.StageRecord
-	for model, s := range m.stages {
-		if s.dirty {
-			out = append(out, hub.StageRecord{
-				Subject: hub.Subject{Kind: m.Kind, ID: m.ID}, CustomerID: m.ID, Model: model, Version: s.version, Stage: s.Stage,
-				Since: s.Since, By: s.By, DecidedAt: s.DecidedAt, WakesAt: s.WakesAt, Path: s.Path, Entered: s.entered, Adopted: s.adopted,
-			})
-		}
-	}
-	return out
-}
 
 // limits returns how far model may go: hold bounds every decision, horizon bounds wake-ups.
 func (g *goes) limits(model *ActiveModel) (hold, horizon time.Time) {
@@ -200,29 +30,37 @@ func (g *goes) limits(model *ActiveModel) (hold, horizon time.Time) {
 	return hold, horizon
 }
 
+// round is one look at the models, in the order in which they read each other: who is due is decided, and whoever reads the stage of
+// one that moved is decided after it, at the same instant.
+type round struct {
+	cause   hub.Cause
+	instant time.Time // business instant of the cause, or
+	latest  bool      // the latest instant that is safe: what came late is not decided in the past
+	// due says who is decided whatever the others do. A standing that the subject does not have yet is nil.
+	due func(model *ActiveModel, deal string, s *standing) bool
+	// enter is called for a subject without a standing; nil leaves it without one.
+	enter func(model *ActiveModel, deal string) (*standing, error)
+	moved map[string]bool // models in which somebody moved or entered
+}
+
 // decideEvent chains what was due before the event, folds it, decides, and chains up to the horizon. A merge brings facts
 // of other kinds than the event's own, so every model is decided then.
 func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileID string, replaced, merged bool) error {
-	before, err := m.all()
-	if err != nil {
-		return err
-	}
 	at, sequence := ev.OccurredAt, m.Sequence
 	late := replaced || at.Before(m.DecidedAt)
 	if late {
 		g.tally.late++
 	}
-	for i := range g.program.Models {
-		model := &g.program.Models[i]
-		s := m.stages[model.Name]
-		if s == nil {
-			if s, err = g.enterModel(m, model, before, at); err != nil {
-				return err
-			}
-		}
-		if !late {
+	entered := map[string]bool{}
+	if err := g.enterAll(m, at, entered); err != nil {
+		return err
+	}
+	if !late {
+		if err := g.chain(m, func(model *ActiveModel) time.Time {
 			hold, _ := g.limits(model)
-			g.chain(m, model, s, before, bounded(at.Add(-hub.Resolution), hold), "")
+			return bounded(at.Add(-hub.Resolution), hold)
+		}); err != nil {
+			return err
 		}
 	}
 	if err := m.put(profileID, ev); err != nil {
@@ -237,56 +75,130 @@ func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileI
 	if late {
 		cause.Type = hub.CauseLate
 	}
-	for i := range g.program.Models {
-		model := &g.program.Models[i]
-		s := m.stages[model.Name]
-		hold, horizon := g.limits(model)
-		if merged || replaced || model.Touches(ev) || s.version != model.Version {
-			instant := at
-			if late {
-				instant = maxTime(m.DecidedAt, horizon)
-			}
-			g.decide(m, model, s, facts, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
-		}
-		g.chain(m, model, s, facts, horizon, "")
+	err = g.round(m, round{
+		cause: cause, instant: at, latest: late, moved: entered,
+		due: func(model *ActiveModel, deal string, s *standing) bool {
+			return merged || replaced || s.version != model.Version || model.touched(ev, deal)
+		},
+		enter: func(model *ActiveModel, deal string) (*standing, error) { return g.enter(m, model, deal, at, false) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := g.chainToHorizon(m); err != nil {
+		return err
 	}
 	if at.After(m.DecidedAt) {
 		m.DecidedAt = at
 		m.Dirty = true
 	}
 	g.publishEvent(m, ev, sequence)
-	return g.effects(ctx, m, facts, ev)
+	return g.effects(ctx, m, ev)
+}
+
+// touched reports whether an event can change what the model says of a deal, or with "" of the person.
+func (model *ActiveModel) touched(ev *hub.Event, deal string) bool {
+	if deal != "" {
+		return model.TouchesDeal(ev, deal)
+	}
+	return model.Touches(ev)
+}
+
+// round decides who is due, and whoever reads them.
+func (g *goes) round(m *mind, r round) error {
+	for i := range g.program.Models {
+		model := &g.program.Models[i]
+		subjects, err := m.subjects(model)
+		if err != nil {
+			return err
+		}
+		hold, horizon := g.limits(model)
+		instant := r.instant
+		if r.latest {
+			instant = maxTime(m.DecidedAt, horizon)
+		}
+		reads := model.reads(r.moved)
+		for _, deal := range subjects {
+			s := m.stages[place{model.Name, deal}]
+			fresh := s == nil
+			if fresh {
+				if r.enter == nil {
+					continue
+				}
+				if s, err = r.enter(model, deal); err != nil {
+					return err
+				}
+				r.moved[model.Name] = true
+			}
+			if !fresh && !reads && !r.due(model, deal, s) {
+				continue
+			}
+			moved, err := g.decide(m, model, deal, s, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), r.cause)
+			if err != nil {
+				return err
+			}
+			if moved {
+				r.moved[model.Name] = true
+			}
+		}
+	}
+	return nil
+}
+
+// reads reports whether the model reads the stage of one of those.
+func (model *ActiveModel) reads(moved map[string]bool) bool {
+	return len(moved) > 0 && slices.ContainsFunc(model.UsesModels(), func(name string) bool { return moved[name] })
 }
 
 // decideLate decides anew at the horizon after facts changed in the past.
 func (g *goes) decideLate(ctx context.Context, m *mind, ev *hub.Event, cause hub.Cause) error {
-	facts, err := m.all()
+	err := g.round(m, round{
+		cause: cause, latest: true, moved: map[string]bool{},
+		due: func(*ActiveModel, string, *standing) bool { return true },
+	})
 	if err != nil {
 		return err
 	}
-	for i := range g.program.Models {
-		model := &g.program.Models[i]
-		s := m.stages[model.Name]
-		if s == nil {
-			continue
-		}
-		hold, horizon := g.limits(model)
-		instant := maxTime(m.DecidedAt, horizon)
-		g.decide(m, model, s, facts, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
-		g.chain(m, model, s, facts, horizon, "")
+	if err := g.chainToHorizon(m); err != nil {
+		return err
 	}
-	return g.effects(ctx, m, facts, ev)
+	return g.effects(ctx, m, ev)
 }
 
-// enterModel gives a person her first standing in a model: empty facts, just before her first event. Somebody who was
-// known before the model was published adopts her stage as of now instead, without a transition.
-func (g *goes) enterModel(m *mind, model *ActiveModel, facts *fact.Facts, at time.Time) (*standing, error) {
-	s := &standing{State: model.Initial(at.Add(-hub.Resolution)), version: model.Version, dirty: true}
-	s.By = hub.ByInitial
-	m.stages[model.Name] = s
+// enterAll gives the person and her deals a standing in every model they have none in yet, and notes which those are.
+func (g *goes) enterAll(m *mind, at time.Time, entered map[string]bool) error {
+	known := !m.DecidedAt.IsZero()
+	for i := range g.program.Models {
+		model := &g.program.Models[i]
+		subjects, err := m.subjects(model)
+		if err != nil {
+			return err
+		}
+		for _, deal := range subjects {
+			if m.stages[place{model.Name, deal}] != nil {
+				continue
+			}
+			if _, err := g.enter(m, model, deal, at, known); err != nil {
+				return err
+			}
+			entered[model.Name] = true
+		}
+	}
+	return nil
+}
+
+// enter gives somebody a first standing in a model: empty facts, just before the first event. Who was known before the model was
+// published adopts the stage as of now instead, without a transition.
+func (g *goes) enter(m *mind, model *ActiveModel, deal string, at time.Time, adopt bool) (*standing, error) {
+	s := &standing{State: model.Start(m.stageNames(deal), at.Add(-hub.Resolution)), version: model.Version, dirty: true}
+	m.stages[place{model.Name, deal}] = s
 	m.Dirty = true
-	if !m.DecidedAt.IsZero() {
-		state, errs := model.Decide(facts, m.stageNames(), s.State, maxTime(m.DecidedAt, at.Add(-hub.Resolution)))
+	if adopt {
+		facts, err := m.about(deal)
+		if err != nil {
+			return nil, err
+		}
+		state, errs := model.Decide(facts, m.stageNames(deal), s.State, maxTime(m.DecidedAt, at.Add(-hub.Resolution)))
 		g.failed(model, m, errs)
 		s.State, s.By, s.adopted = state, hub.ByInitial, true
 	}
@@ -294,74 +206,112 @@ func (g *goes) enterModel(m *mind, model *ActiveModel, facts *fact.Facts, at tim
 	return s, nil
 }
 
-// decide takes one decision at instant; a move is recorded as of at, with its cause.
-func (g *goes) decide(m *mind, model *ActiveModel, s *standing, facts *fact.Facts, instant, at time.Time, cause hub.Cause) {
-	if g.pinned(m, model, s, instant) {
-		return
+// decide takes one decision at instant; a move is recorded as of at, with its cause. It reports whether the stage is another.
+func (g *goes) decide(m *mind, model *ActiveModel, deal string, s *standing, instant, at time.Time, cause hub.Cause) (moved bool, err error) {
+	stages := m.stageNames(deal)
+	if pinned, moved := g.pinned(m, model, deal, s, stages, instant); pinned {
+		return moved, nil
 	}
-	next, errs := model.Decide(facts, m.stageNames(), s.State, instant)
+	facts, err := m.about(deal)
+	if err != nil {
+		return false, err
+	}
+	next, errs := model.Decide(facts, stages, s.State, instant)
 	g.failed(model, m, errs)
-	moved := next.Stage != s.Stage
-	if !moved && next.WakesAt.Equal(s.WakesAt) && s.version == model.Version && samePath(next.Path, s.Path) {
+	moved = next.Stage != s.Stage
+	if !moved && next.WakesAt.Equal(s.WakesAt) && next.By == s.By && s.version == model.Version && samePath(next.Path, s.Path) {
 		s.DecidedAt = next.DecidedAt // no need to write this alone
 		g.tally.decision(model.Name, "stayed")
-		return
+		return false, nil
 	}
 	before := s.State
 	s.State, s.version, s.dirty = next, model.Version, true
 	m.Dirty = true
 	if !moved {
 		g.tally.decision(model.Name, "stayed")
-		return
+		return false, nil
 	}
 	g.tally.decision(model.Name, "moved")
 	s.Since, s.By = at, hub.ByRule
-	g.move(m, model, before.Stage, next.Stage, at, next.Rule, cause, model.Why(facts, m.stageNames(), before, next.Rule, instant))
+	g.move(m, model, deal, before.Stage, next.Stage, at, next.Rule, cause, model.Why(facts, stages, before, next.Rule, instant))
+	return true, nil
 }
 
-// chain lets silence move the person on, wake-up by wake-up, through until.
-func (g *goes) chain(m *mind, model *ActiveModel, s *standing, facts *fact.Facts, until time.Time, causeID string) {
+// chainToHorizon lets silence move the person on as far as each model may go.
+func (g *goes) chainToHorizon(m *mind) error {
+	return g.chain(m, func(model *ActiveModel) time.Time {
+		_, horizon := g.limits(model)
+		return horizon
+	})
+}
+
+// chain lets silence move the person and her deals on, wake-up by wake-up, the earliest of all models first, each model through its
+// until. Who reads a stage that moved is decided at the same instant.
+func (g *goes) chain(m *mind, until func(*ActiveModel) time.Time) error {
+	limits := make([]time.Time, len(g.program.Models))
+	for i := range limits {
+		limits[i] = until(&g.program.Models[i])
+	}
 	for range maxChain {
-		if s.WakesAt.IsZero() || s.WakesAt.After(until) {
-			return
-		}
-		at := s.WakesAt
-		id := causeID
-		if id == "" {
-			id = "wake/" + model.Name + "/" + strconv.FormatInt(at.UnixMilli(), 10)
-		}
-		s.WakesAt = time.Time{}
-		s.dirty, m.Dirty = true, true
-		g.decide(m, model, s, facts, at, maxTime(at, s.Since), hub.Cause{Type: hub.CauseWake, ID: id})
-		if at.After(m.DecidedAt) {
-			m.DecidedAt = at
-		}
-	}
-}
-
-// pinned applies a person's decision where there is one; it wins over all rules until its date.
-func (g *goes) pinned(m *mind, model *ActiveModel, s *standing, instant time.Time) bool {
-	for _, pin := range m.Pins {
-		if pin.Model != model.Name || (!pin.Until.IsZero() && !instant.Before(pin.Until)) {
-			continue
-		}
-		if s.Stage != pin.Stage || !s.WakesAt.Equal(pin.Until) || s.By != hub.ByPin {
-			from := s.Stage
-			s.Stage, s.By, s.WakesAt, s.DecidedAt, s.dirty = pin.Stage, hub.ByPin, pin.Until, instant, true
-			m.Dirty = true
-			if from != pin.Stage {
-				s.Since = maxTime(pin.At, s.Since)
-				g.move(m, model, from, pin.Stage, s.Since, -1, hub.Cause{Type: hub.CausePin, ID: pin.Who}, pin.Why)
+		first, at := -1, place{}
+		for p, s := range m.stages {
+			i, there := g.program.places[p.model]
+			if !there || s.WakesAt.IsZero() || s.WakesAt.After(limits[i]) {
+				continue
 			}
+			if of := g.program.Models[i].Of; of != hub.SubjectDeal && !m.is(of) {
+				continue
+			}
+			if first >= 0 {
+				if c := s.WakesAt.Compare(m.stages[at].WakesAt); c > 0 || (c == 0 && (i > first || (i == first && p.deal > at.deal))) {
+					continue
+				}
+			}
+			first, at = i, p
 		}
-		return true
+		if first < 0 {
+			return nil
+		}
+		if err := g.wakeUp(m, &g.program.Models[first], at.deal, m.stages[at]); err != nil {
+			return err
+		}
 	}
-	return false
+	return nil
 }
 
-func (g *goes) move(m *mind, model *ActiveModel, from, to string, at time.Time, rule int, cause hub.Cause, why string) {
+// wakeUp decides one standing at the instant it wakes at.
+func (g *goes) wakeUp(m *mind, model *ActiveModel, deal string, s *standing) error {
+	at := s.WakesAt
+	cause := hub.Cause{Type: hub.CauseWake, ID: "wake/" + model.Name + "/" + strconv.FormatInt(at.UnixMilli(), 10)}
+	s.WakesAt = time.Time{}
+	s.dirty, m.Dirty = true, true
+	moved, err := g.decide(m, model, deal, s, at, maxTime(at, s.Since), cause)
+	if err != nil {
+		return err
+	}
+	if at.After(m.DecidedAt) {
+		m.DecidedAt = at
+	}
+	if !moved {
+		return nil
+	}
+	return g.follow(m, model.Name, at, cause)
+}
+
+// follow decides whoever reads the stage of a model in which somebody has just moved.
+func (g *goes) follow(m *mind, model string, at time.Time, cause hub.Cause) error {
+	if !g.program.read[model] {
+		return nil
+	}
+	return g.round(m, round{
+		cause: cause, instant: at, moved: map[string]bool{model: true},
+		due: func(*ActiveModel, string, *standing) bool { return false },
+	})
+}
+
+func (g *goes) move(m *mind, model *ActiveModel, deal, from, to string, at time.Time, rule int, cause hub.Cause, why string) {
 	m.raise()
-	subject := hub.Subject{Kind: m.Kind, ID: m.ID}
+	subject := m.subject(deal)
 	m.moves = append(m.moves, hub.Transition{
 		ID:      hub.DeriveID(hub.PrefixTransition, string(subject.Kind), subject.ID, model.Name, cause.Type, cause.ID, strconv.FormatInt(at.UnixMilli(), 10), to),
 		Subject: subject, CustomerID: m.ID, Model: model.Name, Version: model.Version, From: from, To: to,

@@ -13,7 +13,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/identity"
 )
@@ -22,19 +21,21 @@ import (
 func CallbackDestination(subscription string) string { return "subscription:" + subscription }
 
 // effects ends a go: of each model's moves the last is told and acted upon, unless the go ends where it began.
-func (g *goes) effects(ctx context.Context, m *mind, facts *fact.Facts, ev *hub.Event) error {
+func (g *goes) effects(ctx context.Context, m *mind, ev *hub.Event) error {
 	moves := m.moves
 	m.moves = nil
-	first, last := map[string]int{}, map[string]int{}
+	first, last := map[place]int{}, map[place]int{}
 	for i := range moves {
-		if _, ok := first[moves[i].Model]; !ok {
-			first[moves[i].Model] = i
+		at := placeOf(moves[i].Model, moves[i].Subject)
+		if _, ok := first[at]; !ok {
+			first[at] = i
 		}
-		last[moves[i].Model] = i
+		last[at] = i
 	}
 	for i := range moves {
 		t := &moves[i]
-		t.Passing = last[t.Model] != i || moves[first[t.Model]].From == t.To
+		at := placeOf(t.Model, t.Subject)
+		t.Passing = last[at] != i || moves[first[at]].From == t.To
 		g.tally.transition(t, ev)
 		if t.Passing {
 			continue
@@ -42,7 +43,7 @@ func (g *goes) effects(ctx context.Context, m *mind, facts *fact.Facts, ev *hub.
 		if err := g.publishTransition(m, t); err != nil {
 			return err
 		}
-		if err := g.react(ctx, m, facts, t, ev); err != nil {
+		if err := g.react(ctx, m, t, ev); err != nil {
 			return err
 		}
 	}
@@ -88,7 +89,7 @@ func (g *goes) writeStages(ctx context.Context, m *mind, ev *hub.Event, transiti
 	}
 	wants := map[string]want{}
 	for _, w := range g.program.Writes {
-		s := m.stages[w.Model]
+		s := m.stages[place{w.Model, ""}]
 		if s == nil || w.Mode == "never" || (only != "" && w.Connection != only) || !m.HasRecord(w.Connection) {
 			continue
 		}
@@ -184,13 +185,18 @@ func (g *goes) loadDesired(ctx context.Context, slots []string) error {
 }
 
 // react writes the deliveries of the reactions to a stage that was entered.
-func (g *goes) react(ctx context.Context, m *mind, facts *fact.Facts, t *hub.Transition, ev *hub.Event) error {
+func (g *goes) react(ctx context.Context, m *mind, t *hub.Transition, ev *hub.Event) error {
+	deal := placeOf(t.Model, t.Subject).deal
+	facts, err := m.about(deal)
+	if err != nil {
+		return err
+	}
 	for _, r := range g.program.Reactions {
 		model, stage := r.Enters()
 		if model != t.Model || stage != t.To {
 			continue
 		}
-		planned, matched, err := r.Actions(facts, m.stageNames(), t.Why, t.At)
+		planned, matched, err := r.Actions(facts, m.stageNames(deal), t.Why, t.At)
 		if err != nil {
 			g.p.Log.Warn("reaction did not evaluate, counts as not holding", "reaction", r.Name, "customer_id", m.ID, "error", err)
 			continue
@@ -214,7 +220,7 @@ func (g *goes) react(ctx context.Context, m *mind, facts *fact.Facts, t *hub.Tra
 				cause.EventID, cause.WebhookID, cause.Connection = ev.ID, ev.WebhookID, ev.Connection
 			}
 			g.deliver(hub.Delivery{
-				ID: id, Destination: action.Via, Action: action.Action.Name, CustomerID: m.ID,
+				ID: id, Subject: t.Subject, Destination: action.Via, Action: action.Action.Name, CustomerID: m.ID,
 				Params: action.Action.Params, Key: action.Key, Reference: id, Cause: cause,
 			}, m)
 		}
@@ -241,7 +247,9 @@ func (g *goes) keyOpen(ctx context.Context, m *mind, via, key string) (bool, err
 }
 
 func (g *goes) deliver(d hub.Delivery, m *mind) {
-	d.Subject = hub.Subject{Kind: m.Kind, ID: m.ID}
+	if d.Subject.ID == "" {
+		d.Subject = hub.Subject{Kind: m.Kind, ID: m.ID}
+	}
 	d.State, d.DueAt, d.CreatedAt = hub.DeliveryDue, g.now, g.now
 	g.changes.Deliveries = append(g.changes.Deliveries, d)
 }
@@ -262,6 +270,8 @@ type cloudEvent struct {
 	Data            jsontext.Value `json:"data"`
 }
 
+func (e cloudEvent) encode() ([]byte, error) { return json.Marshal(e) }
+
 type told struct {
 	ID  string            `json:"id"`
 	IDs map[string]string `json:"ids,omitempty"`
@@ -279,6 +289,8 @@ type stageEntered struct {
 	DecidedAt string `json:"decided_at"`
 	By        string `json:"by"`
 	Customer  told   `json:"customer"`
+	// Subject is whose stage it is where that is not the customer herself: a company or one of her deals.
+	Subject *hub.Subject `json:"subject,omitempty"`
 }
 
 type happened struct {
@@ -311,7 +323,7 @@ func (g *goes) envelope(id, kind string, m *mind, at time.Time, sequence int64, 
 func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 	data := stageEntered{
 		Model: t.Model, Version: t.Version, From: t.From, To: t.To, At: t.At.UTC().Format(stamp),
-		DecidedAt: t.DecidedAt.UTC().Format(stamp), By: t.Cause.Type, Customer: told{ID: m.ID},
+		DecidedAt: t.DecidedAt.UTC().Format(stamp), By: t.Cause.Type, Customer: told{ID: m.ID}, Subject: apart(t.Subject),
 	}
 	env, err := g.envelope(t.ID, "stage.entered", m, t.At, t.Sequence, data)
 	if err != nil {
@@ -338,6 +350,14 @@ func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 		}
 	}
 	return nil
+}
+
+// apart returns a subject that is not a customer, nil for one that is.
+func apart(s hub.Subject) *hub.Subject {
+	if s.Kind == hub.SubjectCustomer || s.Kind == "" {
+		return nil
+	}
+	return &s
 }
 
 // publishEvent owes an applied event to the subscriptions that want its kind, before what it brings about: sequence is the

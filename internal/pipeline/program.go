@@ -16,6 +16,9 @@ type Program struct {
 	Subscriptions []Subscription
 
 	readsScores bool
+
+	places map[string]int  // of the models, by name
+	read   map[string]bool // models whose stage another one reads
 }
 
 // ActiveModel is a model with its published version and the connections whose facts it reads.
@@ -64,12 +67,17 @@ func (s Subscription) wants(kind, model string) bool {
 }
 
 // NewProgram completes the models with what they read and wait for. produces tells, per connection, the kinds its
-// manifest can make.
+// manifest can make. The models are put in the order in which they read each other; those that go round in a circle do not come
+// here (lifecycle.Order).
 func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.Reaction, writes []Write, subscriptions []Subscription, produces map[string][]string) *Program {
-	scores := false
-	for i := range models {
-		m := &models[i]
-		scores = scores || readsScores(m)
+	p := &Program{
+		Number: number, Models: inOrder(models), Reactions: reactions, Writes: writes, Subscriptions: subscriptions,
+		places: map[string]int{}, read: map[string]bool{},
+	}
+	for i := range p.Models {
+		m := &p.Models[i]
+		p.places[m.Name] = i
+		p.readsScores = p.readsScores || readsScores(m)
 		m.Sources = nil
 		reads := m.Reads()
 		for connection, kinds := range produces {
@@ -77,9 +85,35 @@ func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.React
 				m.Sources = append(m.Sources, connection)
 			}
 		}
+		// Who reads another model's stage waits for what that one waits for.
+		for _, name := range m.UsesModels() {
+			p.read[name] = true
+			if other, there := p.places[name]; there {
+				m.Sources = append(m.Sources, p.Models[other].Sources...)
+			}
+		}
 		slices.Sort(m.Sources)
+		m.Sources = slices.Compact(m.Sources)
 	}
-	return &Program{Number: number, Models: models, Reactions: reactions, Writes: writes, Subscriptions: subscriptions, readsScores: scores}
+	return p
+}
+
+// inOrder returns the models so that each stands behind those whose stage it reads.
+func inOrder(models []ActiveModel) []ActiveModel {
+	plain := make([]*lifecycle.Model, len(models))
+	for i := range models {
+		plain[i] = models[i].Model
+	}
+	order, err := lifecycle.Order(plain)
+	if err != nil {
+		return models
+	}
+	out := make([]ActiveModel, 0, len(models))
+	for _, m := range order {
+		i := slices.IndexFunc(models, func(a ActiveModel) bool { return a.Model == m })
+		out = append(out, models[i])
+	}
+	return out
 }
 
 func expandStage(pattern, stage string) string {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -108,7 +109,8 @@ func (p *Pipeline) publishProgress(ctx context.Context, program *Program, scores
 // stale returns the next customers to decide, at most a page of them, and the id to go on after, "" at the end.
 func (p *Pipeline) stale(ctx context.Context, program *Program, state *progress) (ids []string, next string, err error) {
 	var models map[string]int // nil: everyone
-	if !state.Everyone && !state.Rescored {
+	// Who has a stage in a model of deals or companies is not known before the facts are: then everyone is looked at.
+	if !state.Everyone && !state.Rescored && !slices.ContainsFunc(program.Models, func(m ActiveModel) bool { return m.Of != hub.SubjectCustomer }) {
 		if len(program.Models) == 0 {
 			return nil, "", nil
 		}
@@ -190,39 +192,51 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 	if m.DecidedAt.IsZero() {
 		return nil // nothing is known of her that decides: she enters with her first event
 	}
-	facts, err := m.all()
-	if err != nil {
-		return err
-	}
 	cause := hub.Cause{Type: hub.CausePublish, ID: "set/" + strconv.FormatInt(g.program.Number, 10)}
 	decidedAt := m.DecidedAt
+	moved := map[string]bool{}
 	for i := range g.program.Models {
 		model := &g.program.Models[i]
 		hold, horizon := g.limits(model)
 		instant := maxTime(m.DecidedAt, horizon)
-		s := m.stages[model.Name]
-		switch {
-		case s == nil:
-			if s, err = g.enterModel(m, model, facts, bounded(instant, hold).Add(hub.Resolution)); err != nil {
-				return err
+		subjects, err := m.subjects(model)
+		if err != nil {
+			return err
+		}
+		reads := model.reads(moved)
+		for _, deal := range subjects {
+			s := m.stages[place{model.Name, deal}]
+			switch {
+			case s == nil:
+				if s, err = g.enter(m, model, deal, bounded(instant, hold).Add(hub.Resolution), true); err != nil {
+					return err
+				}
+				moved[model.Name] = true
+			case s.version != model.Version || reads || (g.rescored && readsScores(model)):
+				cause := cause
+				if s.version == model.Version && !reads {
+					cause = hub.Cause{Type: hub.CauseSnapshot, ID: "scores/" + strconv.FormatInt(g.scores.Version, 10)}
+				}
+				changed, err := g.decide(m, model, deal, s, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
+				if err != nil {
+					return err
+				}
+				moved[model.Name] = moved[model.Name] || changed
+				if s.version != model.Version { // a pin decides for her
+					s.version, s.dirty, m.Dirty = model.Version, true, true
+				}
+			default:
+				continue
 			}
-			decidedAt = maxTime(decidedAt, s.DecidedAt)
-		case s.version != model.Version:
-			g.decide(m, model, s, facts, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
-			if s.version != model.Version { // a pin decides for her
-				s.version, s.dirty, m.Dirty = model.Version, true, true
-			}
-			decidedAt = maxTime(decidedAt, s.DecidedAt)
-		case g.rescored && readsScores(model):
-			cause := hub.Cause{Type: hub.CauseSnapshot, ID: "scores/" + strconv.FormatInt(g.scores.Version, 10)}
-			g.decide(m, model, s, facts, maxTime(bounded(instant, hold), s.DecidedAt), maxTime(instant, s.Since), cause)
 			decidedAt = maxTime(decidedAt, s.DecidedAt)
 		}
-		g.chain(m, model, s, facts, horizon, "")
+	}
+	if err := g.chainToHorizon(m); err != nil {
+		return err
 	}
 	m.DecidedAt = maxTime(m.DecidedAt, decidedAt)
-	moved := len(m.moves) > 0
-	if err := g.effects(ctx, m, facts, nil); err != nil || moved {
+	told := len(m.moves) > 0
+	if err := g.effects(ctx, m, nil); err != nil || told {
 		return err
 	}
 	return g.writeStages(ctx, m, nil, "", "") // effects does it only for who has moved

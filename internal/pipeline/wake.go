@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -59,6 +60,8 @@ func (p *Pipeline) WakeOnce(ctx context.Context) (int, error) {
 		if len(ids) == 0 {
 			continue
 		}
+		slices.Sort(ids) // one customer may have several deals that are due
+		ids = slices.Compact(ids)
 		if err := p.decideDue(ctx, ids); err != nil {
 			if errors.Is(err, hub.ErrTransient) {
 				return total, nil
@@ -85,20 +88,10 @@ func (p *Pipeline) decideDue(ctx context.Context, ids []string) error {
 
 // wake chains one customer's due wake-ups in all models. Each wake-up that moves her is a go of its own.
 func (g *goes) wake(ctx context.Context, m *mind) error {
-	facts, err := m.all()
-	if err != nil {
+	if err := g.chainToHorizon(m); err != nil {
 		return err
 	}
-	for i := range g.program.Models {
-		model := &g.program.Models[i]
-		s := m.stages[model.Name]
-		if s == nil {
-			continue
-		}
-		_, horizon := g.limits(model)
-		g.chain(m, model, s, facts, horizon, "")
-	}
-	return g.effects(ctx, m, facts, nil)
+	return g.effects(ctx, m, nil)
 }
 
 // Rest computes the horizon, decides what is due up to it, and reports whether silence has nothing left to say at business
