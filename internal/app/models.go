@@ -42,6 +42,7 @@ type definedModel struct {
 	File   string            `json:"file"` // as people call it
 	Text   string            `json:"text"`
 	Params map[string]string `json:"params,omitempty"`
+	Of     hub.SubjectKind   `json:"of,omitempty"` // where it is used for others than its file says
 }
 
 type definedWrite struct {
@@ -85,7 +86,7 @@ func define(cfg *config.Config) (definition, error) {
 				problems = append(problems, cfg.Problem(path, fmt.Sprintf("there is no shipped model %q", use.Use), config.Nearest(use.Use, rules.Names())))
 				continue
 			}
-			def.Models = append(def.Models, definedModel{Name: use.Use, File: "rules/" + use.Use + ".yaml", Text: string(text), Params: use.Params})
+			def.Models = append(def.Models, definedModel{Name: use.Use, File: "rules/" + use.Use + ".yaml", Text: string(text), Params: use.Params, Of: use.Of})
 			continue
 		}
 		files, err := yamlFiles(use.Use)
@@ -93,7 +94,7 @@ func define(cfg *config.Config) (definition, error) {
 			problems = append(problems, cfg.Problem(path, err.Error(), ""))
 		}
 		for _, file := range files {
-			def.Models = append(def.Models, definedModel{File: file.File, Text: file.Text, Params: use.Params})
+			def.Models = append(def.Models, definedModel{File: file.File, Text: file.Text, Params: use.Params, Of: use.Of})
 		}
 	}
 	for i, path := range cfg.Reactions {
@@ -216,18 +217,21 @@ func (d definition) compile(can map[string]func(action string) bool) ([]*lifecyc
 	}
 	for _, m := range d.Models {
 		model, err := lifecycle.Compile(m.File, []byte(m.Text), lifecycle.Env{
-			Kinds: kinds, Params: m.Params, Models: names, Stages: stages, Fields: d.fields(), Clock: d.clock(),
+			Kinds: kinds, Params: m.Params, Models: names, Stages: stages, Fields: d.fields(), Clock: d.clock(), Of: m.Of,
 		})
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
-		if byName[model.Name] != nil {
-			problems = append(problems, config.Problem{File: m.File, Line: 1, Column: 1, Path: "model", Message: fmt.Sprintf("model %q is defined twice", model.Name), Suggestion: "give one of them another name"})
+		if first := byName[model.Name]; first != nil {
+			problems = append(problems, lifecycle.Twice(model, first))
 			continue
 		}
 		byName[model.Name] = model
 		models = append(models, model)
+	}
+	if _, err := lifecycle.Order(models); err != nil {
+		problems = append(problems, err)
 	}
 	var reactions []*lifecycle.Reaction
 	if len(problems) == 0 {
@@ -432,6 +436,10 @@ func checkWrites(cfg *config.Config, models []*lifecycle.Model, names []string) 
 				continue
 			}
 			problems = append(problems, cfg.Problem(w.Path+".model", fmt.Sprintf("no model %q is in use", w.Model), config.Nearest(w.Model, names)))
+			continue
+		}
+		if model.Of == hub.SubjectDeal {
+			problems = append(problems, cfg.Problem(w.Path+".model", fmt.Sprintf("model %s is of deals, whose stage is no customer's: it cannot be kept in a field of hers", model.Name), "let a reaction do what is to be done"))
 			continue
 		}
 		field := w.Connection + " " + w.Field + w.Tag

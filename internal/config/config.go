@@ -59,9 +59,9 @@ type API struct {
 
 // ModelUse is one entry of models.
 type ModelUse struct {
-	Use    string // a shipped model's name, or the absolute path of a file or folder
-	Path   bool   // Use is a path
-	Of     hub.SubjectKind
+	Use    string            // a shipped model's name, or the absolute path of a file or folder
+	Path   bool              // Use is a path
+	Of     hub.SubjectKind   // whose stage it is; "": as the model says
 	Params map[string]string // as written: "60d", "5", "true"
 }
 

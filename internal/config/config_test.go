@@ -110,7 +110,7 @@ func TestParseFull(t *testing.T) {
 		Database: Database{URL: s("postgres://u:p@db/x")},
 		API:      API{Token: s("t")},
 		Models: []ModelUse{
-			{Use: "clc", Of: hub.SubjectCustomer},
+			{Use: "clc"},
 			{Use: "rfm", Of: hub.SubjectCompany, Params: map[string]string{"lost_after": "60d", "loyal": "5", "share": "0.5", "strict": "true"}},
 		},
 		Connections: map[string]*hub.Connection{

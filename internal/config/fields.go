@@ -91,7 +91,6 @@ var includes = []string{"email", "email_sha256", "phone", "name", "ids"}
 
 func modelUse(c *Config, m *ModelUse) value {
 	use := parsed(map[string]any{"type": "string"}, func(s string) (string, string) {
-		m.Of = hub.SubjectCustomer
 		if shippedForm.MatchString(s) {
 			m.Use = s
 			return "", ""
@@ -101,7 +100,7 @@ func modelUse(c *Config, m *ModelUse) value {
 	})
 	full := object(
 		field{key: "use", doc: "A shipped model's name, or a path.", required: true, value: use},
-		field{key: "of", doc: "Whose stage it is.", value: oneOf(&m.Of, hub.SubjectCustomer, hub.SubjectCompany, hub.SubjectDeal)},
+		field{key: "of", doc: "Whose stage it is, where that is not what the model says.", value: oneOf(&m.Of, hub.SubjectCustomer, hub.SubjectCompany, hub.SubjectDeal)},
 		field{key: "params", doc: "Values for the model's params.", value: entries(map[string]any{"type": []string{"string", "number", "boolean"}},
 			func(d *decoder, path, name string, _, v *yaml.Node) {
 				to, _, ok := d.scalar(path, v)

@@ -103,7 +103,12 @@ func (s *Scores) Currency() string {
 }
 
 // Know gives the facts what is known beside the events, for as long as they live.
-func (f *Facts) Know(k Known) { f.known, f.scored = k, nil }
+func (f *Facts) Know(k Known) {
+	f.known, f.scored = k, nil
+	if f.of != nil {
+		f.of.full.Know(k)
+	}
+}
 
 // Known returns what [Facts.Know] gave.
 func (f *Facts) Known() Known { return f.known }

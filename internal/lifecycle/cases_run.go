@@ -124,7 +124,7 @@ func (t *Test) run(m *Model, watch func(Moment), brief bool) (TestResult, []Take
 		}
 		m = variant
 	}
-	r := runner{m: m, t: t, watch: watch, brief: brief, facts: fact.Union(), stages: map[string]string{}}
+	r := runner{m: m, t: t, watch: watch, brief: brief, facts: m.ofTest(fact.Union()), stages: map[string]string{}}
 	r.st = m.Initial(t.Start.Add(-hub.Resolution))
 	r.before = r.st
 	initial := r.st.Stage
@@ -237,7 +237,7 @@ func (r *runner) points() []testPoint {
 
 // know makes the facts anew: those that who watches has kept stay as they are.
 func (r *runner) know() {
-	r.facts = fact.Union(&r.p)
+	r.facts = r.m.ofTest(fact.Union(&r.p))
 	r.facts.Know(r.known)
 }
 

@@ -73,6 +73,7 @@ type Model struct {
 	file        string
 	unsure      bool     // while compiling: not all stages could be read
 	broken      []string // while compiling: "name x" of conditions, "parameter x" with mistakes of their own
+	named       place // where its name stands
 	rules       []rule
 	otherwise   string // "" for stay
 	line        int    // of otherwise
@@ -231,6 +232,7 @@ func compileModel(file string, text []byte, env Env, tests bool) (*Model, error)
 func (m *Model) header(s *source, top map[string]*yaml.Node, env Env) {
 	if n := top["model"]; n != nil {
 		m.Name = s.text(n, "model")
+		m.named = place{line: n.Line, column: n.Column, source: s}
 		if !nameForm.MatchString(m.Name) {
 			suggestion := ""
 			if lower := strings.ReplaceAll(strings.ToLower(m.Name), " ", "_"); nameForm.MatchString(lower) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/stagewire/stagewire/internal/expression"
+	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
@@ -60,6 +61,19 @@ func Order(models []*Model) ([]*Model, error) {
 	return order, nil
 }
 
+// Twice is the mistake that two files define one model.
+func Twice(m, first *Model) error {
+	p := &Problem{File: m.file, Line: 1, Column: 1, Path: "model", Message: fmt.Sprintf("model %s is there twice", m.Name), Suggestion: "give one of them another name"}
+	if m.named.source != nil {
+		p.Line, p.Column = m.named.line, m.named.column
+		p.Excerpt = m.named.source.excerpt(p.Line, p.Column)
+	}
+	if first.file != m.file {
+		p.Message += fmt.Sprintf(", in %s too", first.file)
+	}
+	return p
+}
+
 // sees reports whether a subject of m has one stage in other.
 func (m *Model) sees(other *Model) bool {
 	return m.Of == other.Of || (m.Of == hub.SubjectDeal && other.Of == hub.SubjectCustomer)
@@ -107,4 +121,15 @@ func (m *Model) pathOf(p *expression.Program) string {
 		}
 	}
 	return "decide"
+}
+
+// ofTest returns the facts as the subject of a test sees them: in a model of deals the first deal that its events tell of.
+func (m *Model) ofTest(f *fact.Facts) *fact.Facts {
+	if m.Of != hub.SubjectDeal {
+		return f
+	}
+	if deals := f.Deals(); len(deals) > 0 {
+		return f.Deal(deals[0].Connection, deals[0].ID)
+	}
+	return f.Deal("", "")
 }

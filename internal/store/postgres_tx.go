@@ -235,7 +235,7 @@ func queueCustomers(batch *pgx.Batch, c *hub.Changes) error {
 	batch.Queue("INSERT INTO customers ("+customerColumns+`)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
 		ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, first_event_at = excluded.first_event_at, decided_at = excluded.decided_at,
-		updated_at = excluded.updated_at, merged_into = excluded.merged_into, name = excluded.name, email = excluded.email, tags = excluded.tags, previous = excluded.previous`,
+		updated_at = excluded.updated_at, merged_into = excluded.merged_into, name = excluded.name, email = excluded.email, tags = excluded.tags, previous = excluded.previous, kind = excluded.kind`,
 		column(rows, func(r *row) string { return (*r).ID }), column(rows, func(r *row) string { return string((*r).Kind) }),
 		column(rows, func(r *row) int64 { return (*r).Sequence }), column(rows, func(r *row) int64 { return micros((*r).FirstEventAt) }),
 		column(rows, func(r *row) int64 { return micros((*r).DecidedAt) }), column(rows, func(r *row) int64 { return micros((*r).CreatedAt) }),

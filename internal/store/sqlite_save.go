@@ -14,10 +14,10 @@ func (t *sqliteTx) saveCustomers(c *hub.Changes) error {
 	for _, r := range c.Customers {
 		var b binder
 		if no, loaded := t.people[r.ID]; loaded && r.MergedInto == "" {
-			b = t.prepare(`UPDATE customers SET sequence = $1, first_event_at = $2, decided_at = $3, updated_at = $4, name = $5, email = $6, tags = $7, previous = $8
-				WHERE no = $9`)
+			b = t.prepare(`UPDATE customers SET sequence = $1, first_event_at = $2, decided_at = $3, updated_at = $4, name = $5, email = $6, tags = $7, previous = $8, kind = $9
+				WHERE no = $10`)
 			b.int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.UpdatedAt).text(r.Name).text(r.Email).
-				encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).int(no)
+				encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).text(string(r.Kind)).int(no)
 		} else {
 			b = t.prepare(upsertCustomer)
 			b.text(r.ID).text(string(r.Kind)).int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.CreatedAt).time(r.UpdatedAt).text(r.MergedInto).
@@ -32,7 +32,7 @@ func (t *sqliteTx) saveCustomers(c *hub.Changes) error {
 
 const upsertCustomer = "INSERT INTO customers (" + customerColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 	ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, first_event_at = excluded.first_event_at, decided_at = excluded.decided_at,
-	updated_at = excluded.updated_at, merged_into = excluded.merged_into, name = excluded.name, email = excluded.email, tags = excluded.tags, previous = excluded.previous`
+	updated_at = excluded.updated_at, merged_into = excluded.merged_into, name = excluded.name, email = excluded.email, tags = excluded.tags, previous = excluded.previous, kind = excluded.kind`
 
 func (t *sqliteTx) saveProfiles(c *hub.Changes) error {
 	for i := range c.Profiles {
