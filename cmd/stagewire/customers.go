@@ -33,7 +33,7 @@ func newCustomersCommand(g *globals) *cobra.Command {
 	f.add(c, "tag", "has this tag")
 	f.add(c, "lang", "language of the labels, such as zh-Hant")
 	f.page(c)
-	c.AddCommand(newCustomersShowCommand(g))
+	c.AddCommand(newCustomersShowCommand(g), newCustomersPinCommand(g), newCustomersUnpinCommand(g))
 	return c
 }
 
@@ -53,14 +53,19 @@ func listCustomers(c *cobra.Command, g *globals, query url.Values) error {
 	lines := server.List[[]string]{Next: page.Next}
 	for _, cu := range page.Items {
 		row := []string{cu.ID, cu.Name, identifiers(cu), when(cu.UpdatedAt)}
-		models := slices.Sorted(maps.Keys(cu.Stages))
-		if len(models) == 0 {
+		if len(cu.Stages) == 0 && len(cu.Deals) == 0 {
 			lines.Items = append(lines.Items, append(row, ""))
 		}
-		for _, model := range models {
-			// What is written in other scripts stands last: its width differs from terminal to terminal.
-			lines.Items = append(lines.Items, append(row, strings.TrimSpace(model+"="+cu.Stages[model].Stage+"  "+labels(cu.Stages[model], query.Get("lang")))))
-			row = []string{nothing, nothing, nothing, nothing}
+		stand := func(subject string, stages map[string]server.Stage) {
+			for _, model := range slices.Sorted(maps.Keys(stages)) {
+				// What is written in other scripts stands last: its width differs from terminal to terminal.
+				lines.Items = append(lines.Items, append(row, strings.TrimSpace(subject+model+"="+stages[model].Stage+"  "+labels(stages[model], query.Get("lang")))))
+				row = []string{nothing, nothing, nothing, nothing}
+			}
+		}
+		stand("", cu.Stages)
+		for _, deal := range cu.Deals {
+			stand(deal.ID+" ", deal.Stages)
 		}
 	}
 	return printPage(c, lines, "id name identifiers updated stages", func(row []string) []string { return row })
@@ -77,6 +82,14 @@ func labels(st server.Stage, lang string) string {
 	default:
 		return st.Label + " · " + english
 	}
+}
+
+func stagesOf(stages map[string]server.Stage) []string {
+	var parts []string
+	for _, model := range slices.Sorted(maps.Keys(stages)) {
+		parts = append(parts, model+"="+stages[model].Stage)
+	}
+	return parts
 }
 
 func identifiers(cu server.Customer) string {
@@ -151,7 +164,7 @@ func findCustomer(c *cobra.Command, a *api, who string) (string, error) {
 
 func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[server.Entry], lang string) error {
 	out := c.OutOrStdout()
-	pairs := []string{"id", cu.ID, "name", cu.Name, "tags", strings.Join(cu.Tags, " "), "since", when(cu.CreatedAt)}
+	pairs := []string{"id", cu.ID, "kind", cu.Kind, "name", cu.Name, "tags", strings.Join(cu.Tags, " "), "since", when(cu.CreatedAt)}
 	for _, id := range cu.Identifiers {
 		at := id.Value
 		if id.Connection != "" {
@@ -168,12 +181,32 @@ func showCustomer(c *cobra.Command, cu server.Customer, timeline server.List[ser
 	if err := facts(out, pairs...); err != nil {
 		return err
 	}
-	var rows [][]string
-	for _, model := range slices.Sorted(maps.Keys(cu.Stages)) {
-		s := cu.Stages[model]
-		rows = append(rows, []string{model, s.Stage, when(s.Since), s.By, when(s.WakesAt), labels(s, lang)})
+	var rows, held [][]string
+	stand := func(subject string, stages map[string]server.Stage) {
+		for _, model := range slices.Sorted(maps.Keys(stages)) {
+			s := stages[model]
+			row := []string{model, s.Stage, when(s.Since), s.By, when(s.WakesAt), labels(s, lang)}
+			if subject != "" {
+				row[0] += " of " + subject
+			}
+			rows = append(rows, row)
+			if s.Pin != nil {
+				held = append(held, []string{row[0], s.Stage, s.Pin.Who, when(s.Pin.At), when(s.Pin.Until), s.Pin.Why})
+			}
+		}
+	}
+	stand("", cu.Stages)
+	for _, deal := range cu.Deals {
+		subject := "deal " + deal.ID
+		if deal.Name != "" {
+			subject += " (" + deal.Name + ")"
+		}
+		stand(subject, deal.Stages)
 	}
 	if err := section(c, "model stage since by wakes label", rows); err != nil {
+		return err
+	}
+	if err := section(c, "pinned stage who at until why", held); err != nil {
 		return err
 	}
 	rows = nil

@@ -82,6 +82,9 @@ func showExplain(w io.Writer, why server.Explain) error {
 		if p.Until != nil {
 			fmt.Fprintf(&b, " until %s", when(p.Until))
 		}
+		if p.Why != "" {
+			fmt.Fprintf(&b, ", %s", line(p.Why))
+		}
 		b.WriteString("; the rules below do not count until then\n")
 	}
 	if len(why.PathDependent) > 0 {

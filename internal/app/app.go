@@ -183,7 +183,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 
 	a.server = server.New(server.Options{
 		Listen: cfg.Listen, AdminListen: cfg.AdminListen, BodyLimit: min(int(cfg.Limits.Body), a.bus.MaxBody()), Connections: cfg.Limits.Connections,
-		Version: o.Version, Log: gapLog{a.bus, a}, Reader: a.store, Views: views{a}, Replayer: replayer{a}, Publisher: a, Refitter: a, Provisioner: a, Gate: a.tokens,
+		Version: o.Version, Log: gapLog{a.bus, a}, Reader: a.store, Views: views{a}, Replayer: replayer{a}, Publisher: a, Pinner: a.pipeline, Refitter: a, Provisioner: a, Gate: a.tokens,
 		Checks:   []server.Check{{Name: "nats", Run: a.bus.Healthy}, {Name: "database", Run: a.store.Ping}},
 		Redriven: a.delivery.Wake, Logger: o.Log, Registerer: a.registr, Gatherer: a.registr,
 	})

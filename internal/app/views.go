@@ -25,18 +25,27 @@ func (v views) Customer(_ context.Context, rec *hub.CustomerRecord) (server.Cust
 	v.mu.RLock()
 	compiled := v.compiled
 	v.mu.RUnlock()
-	for _, st := range rec.Stages {
+	labels := func(st *hub.StageRecord) map[string]string {
 		for _, m := range compiled.models {
 			if m.Name == st.Model {
 				if stage := m.Stage(st.Stage); stage != nil {
-					out.Labels[m.Name] = stage.Labels
+					return stage.Labels
 				}
 			}
 		}
+		return nil
 	}
 	facts, err := factsOf(rec)
 	if err != nil {
 		return out, err
+	}
+	for i := range rec.Stages {
+		switch st := &rec.Stages[i]; {
+		case st.Subject.Kind == hub.SubjectDeal:
+			out.Deals = withDeal(out.Deals, facts, st.Subject, st.Model, labels(st))
+		case labels(st) != nil:
+			out.Labels[st.Model] = labels(st)
+		}
 	}
 	for name, t := range facts.Traits() {
 		out.Traits[name] = server.Trait{Value: t.Value, Connection: t.Connection, At: server.Time(t.At)}
@@ -50,6 +59,22 @@ func (v views) Customer(_ context.Context, rec *hub.CustomerRecord) (server.Cust
 		out.Facts[kind] = server.KindFacts{Count: s.Count, FirstAt: server.Time(s.FirstAt), LastAt: server.Time(s.LastAt), Sum: sums}
 	}
 	return out, nil
+}
+
+// withDeal adds the labels of a deal's stage in a model to the deals.
+func withDeal(deals []server.Deal, facts *fact.Facts, subject hub.Subject, model string, labels map[string]string) []server.Deal {
+	i := slices.IndexFunc(deals, func(d server.Deal) bool { return d.ID == subject.ID })
+	if i < 0 {
+		d := server.Deal{ID: subject.ID, Stages: map[string]server.Stage{}}
+		if connection, id, ok := subject.Deal(); ok {
+			deal := facts.Deal(connection, id).Subject()
+			d.Name, _ = deal.Text("name")
+			d.Open = deal.Open
+		}
+		i, deals = len(deals), append(deals, d)
+	}
+	deals[i].Stages[model] = server.Stage{Labels: labels}
+	return deals
 }
 
 func factsOf(rec *hub.CustomerRecord) (*fact.Facts, error) {

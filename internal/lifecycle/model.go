@@ -73,7 +73,7 @@ type Model struct {
 	file        string
 	unsure      bool     // while compiling: not all stages could be read
 	broken      []string // while compiling: "name x" of conditions, "parameter x" with mistakes of their own
-	named       place // where its name stands
+	named       place    // where its name stands
 	rules       []rule
 	otherwise   string // "" for stay
 	line        int    // of otherwise
@@ -247,7 +247,7 @@ func (m *Model) header(s *source, top map[string]*yaml.Node, env Env) {
 			m.Of = of
 		default:
 			suggestion := ""
-			if c := expression.Closest(of, []string{"customer", "company", "deal"}); c != "" {
+			if c := expression.Closest(string(of), []string{"customer", "company", "deal"}); c != "" {
 				suggestion = "did you mean " + c + "?"
 			}
 			s.fail(n, "of", suggestion, "a model is of a customer, a company or a deal, not of %q", of)

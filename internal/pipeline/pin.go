@@ -57,20 +57,22 @@ func (p *Pipeline) Pin(ctx context.Context, customerID string, pin hub.PinRecord
 	return pin, err
 }
 
-// Unpin releases a pin: the rules decide at once. It wraps hub.ErrNotFound where there is none.
-func (p *Pipeline) Unpin(ctx context.Context, customerID, model string, subject hub.Subject, who, why string) error {
+// Unpin releases a pin and returns what it was: the rules decide at once. It wraps hub.ErrNotFound where there is none.
+func (p *Pipeline) Unpin(ctx context.Context, customerID, model string, subject hub.Subject, who, why string) (released hub.PinRecord, err error) {
 	who, why = strings.TrimSpace(who), strings.TrimSpace(why)
 	if len([]rune(who)) > maxPinText || len([]rune(why)) > maxPinText {
-		return fmt.Errorf("who and why have at most %d characters: %w", maxPinText, hub.ErrInvalid)
+		return released, fmt.Errorf("who and why have at most %d characters: %w", maxPinText, hub.ErrInvalid)
 	}
 	at := p.Clock.Business().UTC().Truncate(hub.Resolution)
-	return p.byHand(ctx, customerID, model, subject, func(g *goes, m *mind, model *ActiveModel, deal string) error {
+	err = p.byHand(ctx, customerID, model, subject, func(g *goes, m *mind, model *ActiveModel, deal string) error {
 		i := slices.IndexFunc(m.Pins, func(pin hub.PinRecord) bool { return pinIs(pin, model.Name, deal) })
 		if i < 0 {
 			return fmt.Errorf("customer %s has no pin in model %s: %w", m.ID, model.Name, hub.ErrNotFound)
 		}
+		released = m.Pins[i]
 		return g.release(m, i, who, why, at)
 	})
+	return released, err
 }
 
 // byHand changes the pins of one customer and decides her under them, in one transaction. It is one go.

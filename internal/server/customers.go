@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -28,7 +29,7 @@ func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord, asked []
 		return Customer{}, fmt.Errorf("customer %s: %w", rec.ID, err)
 	}
 	out := Customer{
-		ID: rec.ID, Name: rec.Name, Identifiers: []Identifier{}, Traits: view.Traits, Tags: rec.Tags, Consent: view.Consent,
+		ID: rec.ID, Kind: string(cmp.Or(rec.Kind, hub.SubjectCustomer)), Name: rec.Name, Identifiers: []Identifier{}, Traits: view.Traits, Tags: rec.Tags, Consent: view.Consent,
 		Stages: map[string]Stage{}, Facts: view.Facts, CreatedAt: Time(rec.CreatedAt), UpdatedAt: Time(rec.UpdatedAt),
 	}
 	seen := map[string]bool{}
@@ -42,14 +43,18 @@ func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord, asked []
 	}
 	for i := range rec.Stages {
 		st := &rec.Stages[i]
-		if st.Subject.Kind != hub.SubjectCustomer && st.Subject.Kind != rec.Kind && st.Subject.Kind != "" {
-			continue // a deal's stage is not the customer's
+		if st.Subject.Kind != rec.Kind && st.Subject.Kind != "" {
+			continue // a deal's stage is not the customer's, nor is one from before a row was known to be a company's
 		}
-		labels := view.Labels[st.Model]
-		if labels == nil {
-			labels = map[string]string{}
+		out.Stages[st.Model] = stageShape(st, view.Labels[st.Model], asked, rec.Pins)
+	}
+	for _, deal := range view.Deals {
+		for i := range rec.Stages {
+			if st := &rec.Stages[i]; st.Subject.Kind == hub.SubjectDeal && st.Subject.ID == deal.ID {
+				deal.Stages[st.Model] = stageShape(st, deal.Stages[st.Model].Labels, asked, rec.Pins)
+			}
 		}
-		out.Stages[st.Model] = Stage{st.Stage, label(labels, st.Stage, asked), labels, Time(st.Since), st.By, st.Version, Time(st.WakesAt)}
+		out.Deals = append(out.Deals, deal)
 	}
 	return out, nil
 }

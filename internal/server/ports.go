@@ -93,6 +93,15 @@ type Publisher interface {
 	Publish(ctx context.Context, model string) (Published, error)
 }
 
+// Pinner puts customers, companies and deals into stages by hand. *pipeline.Pipeline is one.
+type Pinner interface {
+	// Pin returns the pin as it is stored. It wraps hub.ErrNotFound for an unknown customer, model or deal and hub.ErrInvalid for
+	// what makes no sense.
+	Pin(ctx context.Context, customerID string, pin hub.PinRecord) (hub.PinRecord, error)
+	// Unpin returns the pin that was released. It wraps hub.ErrNotFound where there is none.
+	Unpin(ctx context.Context, customerID, model string, subject hub.Subject, who, why string) (hub.PinRecord, error)
+}
+
 // Provisioner makes the fields the hub needs at a vendor.
 type Provisioner interface {
 	// Provision returns what is there and what is missing, and with apply creates that. It wraps hub.ErrNotFound for an unknown

@@ -34,6 +34,7 @@ type route struct {
 type parameter struct{ name, about string }
 
 var (
+	aDeal  = parameter{"deal", "Of a model of deals: which, as <connection>:<id>; may be left out where there is one."}
 	paging = []parameter{{"limit", "Items on a page, 1 to 200; 50 where not given."}, {"cursor", "The next of the page before."}}
 	spoken = parameter{"lang", "Language of label, such as zh-Hant; Accept-Language where not given, else the model's own."}
 	routes = []route{
@@ -51,6 +52,10 @@ var (
 			{"transition", "The id of a recorded stage change, explained as it was decided then; last for the newest."},
 			{"lang", "Language of the labels, such as zh-Hant; Accept-Language and English where not given."},
 		}, nil, Explain{}, (*Server).explain},
+		{"PUT", "/customers/:id/pins/:model", "pin", "Put a customer into a stage by hand, over all rules, until it is released or its date.", operator, []parameter{aDeal}, PinRequest{}, Pin{}, (*Server).pin},
+		{"DELETE", "/customers/:id/pins/:model", "unpin", "Release a pin: the rules decide again.", operator, []parameter{
+			aDeal, {"who", "Who releases it."}, {"why", "Why."},
+		}, nil, Pin{}, (*Server).unpin},
 		{"GET", "/models", "listModels", "Models in use, drafts, and shipped ones.", viewer, nil, nil, ModelList{}, (*Server).listModels},
 		{"POST", "/scores/refit", "refit", "Fit the scores to the hub's orders now.", author, nil, nil, Scores{}, (*Server).refit},
 		{"GET", "/models/:name", "getModel", "One model with its text.", viewer, nil, nil, Model{}, (*Server).getModel},

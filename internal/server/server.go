@@ -37,8 +37,9 @@ type Options struct {
 	Reader   Reader
 	Views    Views
 	Replayer Replayer
-	// Publisher, Refitter and Provisioner may be nil: their routes then answer 501.
+	// Publisher, Pinner, Refitter and Provisioner may be nil: their routes then answer 501.
 	Publisher   Publisher
+	Pinner      Pinner
 	Refitter    Refitter
 	Provisioner Provisioner
 	Gate        Gate

@@ -46,6 +46,23 @@ type Stage struct {
 	By      string            `json:"by"`
 	Version int               `json:"version"`
 	WakesAt *time.Time        `json:"wakes_at"`
+	Pin     *StagePin         `json:"pin,omitempty"` // the person's decision that holds it
+}
+
+// StagePin is the pin that holds a stage.
+type StagePin struct {
+	Who   string     `json:"who"`
+	Why   string     `json:"why"`
+	At    *time.Time `json:"at"`
+	Until *time.Time `json:"until"`
+}
+
+// Deal is one deal of a customer, where a model stages deals.
+type Deal struct {
+	ID     string           `json:"id"` // <connection>:<the vendor's id>
+	Name   string           `json:"name"`
+	Open   bool             `json:"open"`
+	Stages map[string]Stage `json:"stages"`
 }
 
 // KindFacts sums up a customer's events of one kind.
@@ -62,17 +79,21 @@ type CustomerView struct {
 	Consent map[string]string            // by channel
 	Facts   map[string]KindFacts         // by kind
 	Labels  map[string]map[string]string // of the present stage, by model and language
+	// Deals are those that stand in a model; of their stages only Labels is filled.
+	Deals []Deal
 }
 
 // Customer is one customer.
 type Customer struct {
 	ID          string               `json:"id"`
+	Kind        string               `json:"kind"` // customer or company
 	Name        string               `json:"name"`
 	Identifiers []Identifier         `json:"identifiers"`
 	Traits      map[string]Trait     `json:"traits"`
 	Tags        []string             `json:"tags"`
 	Consent     map[string]string    `json:"consent"`
 	Stages      map[string]Stage     `json:"stages"`
+	Deals       []Deal               `json:"deals,omitempty"`
 	Facts       map[string]KindFacts `json:"facts"`
 	CreatedAt   *time.Time           `json:"created_at"`
 	UpdatedAt   *time.Time           `json:"updated_at"`
@@ -118,14 +139,23 @@ type Merge struct {
 	Sequence int64      `json:"sequence"`
 }
 
-// Pin is a person's decision about a stage.
-type Pin struct {
-	Model string     `json:"model"`
+// PinRequest is what a person decides. Until is left out where it is to hold until it is released.
+type PinRequest struct {
 	Stage string     `json:"stage"`
 	Who   string     `json:"who"`
 	Why   string     `json:"why"`
-	At    *time.Time `json:"at"`
-	Until *time.Time `json:"until"`
+	Until *time.Time `json:"until,omitempty"`
+}
+
+// Pin is a person's decision about a stage.
+type Pin struct {
+	Subject *hub.Subject `json:"subject,omitempty"` // where it is not the customer's own stage
+	Model   string       `json:"model"`
+	Stage   string       `json:"stage"`
+	Who     string       `json:"who"`
+	Why     string       `json:"why"`
+	At      *time.Time   `json:"at"`
+	Until   *time.Time   `json:"until"`
 }
 
 // Entry is one row of a timeline: the member named like Type is set.
@@ -523,8 +553,12 @@ func entryShape(e *hub.Entry) Entry {
 		out.Summary = fmt.Sprintf("%s became part of %s, %s", m.From, m.Into, m.Reason)
 	case e.Pin != nil:
 		p := e.Pin
-		out.Pin = &Pin{p.Model, p.Stage, p.Who, p.Why, Time(p.At), Time(p.Until)}
+		shape := pinShape(p)
+		out.Pin = &shape
 		out.Summary = fmt.Sprintf("%s pinned to %s by %s", p.Model, p.Stage, p.Who)
+		if p.Why != "" {
+			out.Summary += ", " + p.Why
+		}
 	}
 	return out
 }
