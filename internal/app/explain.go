@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/stagewire/stagewire/internal/config"
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
@@ -46,6 +48,7 @@ func (v views) Explain(ctx context.Context, rec *hub.CustomerRecord, q server.Ex
 	if err != nil {
 		return nil, err
 	}
+	scoredBy(facts, v.pipeline.Scorer())
 	facts = seenBy(facts, st.Subject)
 	state := lifecycle.State{Stage: st.Stage, Since: st.Since, DecidedAt: st.DecidedAt, WakesAt: st.WakesAt, By: st.By, Path: st.Path}
 	stages := stagesOf(rec, st.Subject)
@@ -85,6 +88,33 @@ func whichStage(rec *hub.CustomerRecord, model, deal string) (*hub.StageRecord, 
 		return nil, fmt.Errorf("say which deal: %s stand in model %s: %w", strings.Join(deals, ", "), model, hub.ErrInvalid)
 	}
 	return found[0], nil
+}
+
+// scoredBy gives the facts what was fitted to all customers.
+func scoredBy(facts *fact.Facts, scorer fact.Scorer) {
+	known := facts.Known()
+	known.Scores = scorer
+	facts.Know(known)
+}
+
+// scoredThen gives the facts the snapshot of scores that decided at the wire time then, where the model reads any.
+func (v views) scoredThen(ctx context.Context, m *lifecycle.Model, facts *fact.Facts, then time.Time) error {
+	if !m.Needs().Has(expression.NeedsScores) {
+		return nil
+	}
+	record, err := v.store.ScoresAt(ctx, then)
+	if errors.Is(err, hub.ErrNotFound) {
+		return nil // unknown, as it was then, or forgotten
+	}
+	if err != nil {
+		return err
+	}
+	snapshot, err := readSnapshot(record)
+	if err != nil {
+		return err
+	}
+	scoredBy(facts, snapshot)
+	return nil
 }
 
 // seenBy are the facts as the subject sees them.
@@ -349,7 +379,6 @@ func (v views) explainPast(ctx context.Context, rec *hub.CustomerRecord, st *hub
 		return nil, fmt.Errorf("at %s nothing was known of customer %s: the first event is of %s: %w", at.UTC().Format(time.RFC3339), rec.ID, first.UTC().Format(time.RFC3339), hub.ErrNotFound)
 	}
 	facts := p.facts(func(ev *hub.KnownEvent) bool { return whose[ev.CustomerID] && !place[ev].After(at) }).AsOf(at)
-	facts = seenBy(facts, st.Subject)
 	set, err := v.store.PublishedSet(ctx, at)
 	if err != nil {
 		return nil, err
@@ -362,6 +391,10 @@ func (v views) explainPast(ctx context.Context, rec *hub.CustomerRecord, st *hub
 	if m == nil {
 		return nil, fmt.Errorf("model %q was not in use at %s: %w", name, at.UTC().Format(time.RFC3339), hub.ErrNotFound)
 	}
+	if err := v.scoredThen(ctx, m, facts, at); err != nil {
+		return nil, err
+	}
+	facts = seenBy(facts, st.Subject)
 	state, stages := p.before(m, st.Subject, func(t *hub.Transition) bool { return !t.At.After(at) })
 	for i := range rec.Pins { // one that is over is known by its transition alone
 		if pin := &rec.Pins[i]; pin.Model == name && pin.Subject == st.Subject && state.By == hub.ByPin && !pin.At.After(at) {
@@ -397,6 +430,9 @@ func (v views) explainMove(ctx context.Context, rec *hub.CustomerRecord, q serve
 		return nil, fmt.Errorf("model %q is not in set %d: %w", t.Model, set.Number, hub.ErrNotFound)
 	}
 	facts := p.facts(p.knownBy(t))
+	if err := v.scoredThen(ctx, m, facts, t.DecidedAt); err != nil {
+		return nil, err
+	}
 	facts = seenBy(facts, t.Subject)
 	state, stages := p.before(m, t.Subject, func(o *hub.Transition) bool { return o.CustomerID == t.CustomerID && o.Sequence < t.Sequence })
 	state.Stage = t.From // recorded: what a merge brought along is not among the moves

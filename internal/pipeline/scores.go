@@ -18,6 +18,9 @@ func (p *Pipeline) UseScores(s Scores) { p.scores.Store(&s) }
 // ScoresVersion returns the version of the snapshot in use, 0 for none.
 func (p *Pipeline) ScoresVersion() int64 { return p.scored().Version }
 
+// Scorer returns the snapshot in use, nil for none.
+func (p *Pipeline) Scorer() fact.Scorer { return p.scored().Scorer }
+
 func (p *Pipeline) scored() Scores {
 	if s := p.scores.Load(); s != nil {
 		return *s
