@@ -94,7 +94,7 @@ func Check(ctx context.Context, m *lifecycle.Model, limits Limits) (*Report, err
 		}
 	}
 	examples := make([]*lifecycle.Test, len(list))
-	histories := newHistories(m, limits.Histories)
+	histories := newHistories(m, limits.Histories/weight(m))
 	if err := each(ctx, len(list), func(i int) {
 		if !noticed[i] {
 			examples[i] = histories.differ(list[i].model)
@@ -130,8 +130,11 @@ func affordable(m *lifecycle.Model, most int) int {
 		n := len(m.Tests[i].Events) + 1
 		work += n * (n + 100) // facts are made anew for each event
 	}
-	return min(most, max(20, maxWork/work))
+	return min(most, max(20, maxWork/(work*weight(m))))
 }
+
+// weight is how much longer decisions of a model take than those of one with up to forty rules.
+func weight(m *lifecycle.Model) int { return max(1, len(m.Rules())/20) }
 
 // each calls fn for 0 to n-1 on all processors; it stops between two of them when ctx ends.
 func each(ctx context.Context, n int, fn func(i int)) error {
