@@ -165,7 +165,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	a.pipeline = pipeline.New(pipeline.Config{
 		Store: a.store, Publisher: a.bus, Backlog: a.bus, Connections: &a.registry, Clock: a.Clock, Now: time.Now, Log: o.Log,
 		Registerer: a.registr, Holder: holder, Hold: cfg.Hold, Settle: cfg.Settle, Source: a.source(), SchemaBase: cfg.PublicURL,
-		Written: a.wrote, Observe: o.Observe,
+		Encode: bus.EncodeEvent, Written: a.wrote, Observe: o.Observe,
 	})
 	if err := a.loadModels(ctx); err != nil {
 		return nil, err

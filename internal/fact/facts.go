@@ -109,7 +109,11 @@ func (f *Facts) Outside() []*Entry {
 }
 
 func isOwn(kind string) bool {
-	return kind == hub.KindReferredMoved || kind == hub.KindCompanyMoved || kind == hub.KindIdentityShared
+	switch kind {
+	case hub.KindReferredMoved, hub.KindCompanyMoved, hub.KindIdentityShared, hub.KindMemberJoined, hub.KindMemberLeft:
+		return true
+	}
+	return false
 }
 
 // Kind returns the entries of one kind. Do not change the slice.

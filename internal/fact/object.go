@@ -104,16 +104,20 @@ func (o *Object) Texts(name string) ([]string, bool) {
 	return v.texts()
 }
 
-// Stage returns the stage that was last told of the object itself in a model, "" where none was.
+// Stage returns the stage that was last told of the object itself in a model, "" where none was. Of what was told the greatest
+// n counts: two moves can have one instant.
 func (o *Object) Stage(model string) string {
-	for _, e := range slices.Backward(o.entries) {
-		if m, _ := e.Text("model"); m == model {
-			if stage, ok := e.Text("stage"); ok {
-				return stage
-			}
+	stage, best := "", -1.0
+	for _, e := range o.entries {
+		if m, ok := e.Text("model"); !ok || m != model {
+			continue
+		}
+		if n, _ := e.Number("n"); n >= best {
+			best = n
+			stage, _ = e.Text("stage")
 		}
 	}
-	return ""
+	return stage
 }
 
 // Objects returns the objects of one kind ("order", …) that were not deleted, by when they were first heard of.

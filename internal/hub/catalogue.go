@@ -39,6 +39,8 @@ const (
 	KindReferredMoved  = "referred.moved"
 	KindCompanyMoved   = "company.moved"
 	KindIdentityShared = "identity.shared"
+	KindMemberJoined   = "member.joined"
+	KindMemberLeft     = "member.left"
 )
 
 // Channels are the ways to reach a customer that rules can name.
@@ -138,7 +140,7 @@ func builtin() *Kinds {
 	add(GroupPerson, "tag", "added removed", "tags:texts")
 	add(GroupPerson, "list", "joined left", "list")
 	add(GroupPerson, "form", "submitted", "form", "source")
-	add(GroupPerson, "company", "created updated joined left", "name", "domain")
+	add(GroupPerson, "company", "created updated joined left", "name", "domain", "record") // joined and left: of a member; record names the company
 	add(GroupSales, "lead", "created updated converted", "id", "status", "source")
 	add(GroupSales, "deal", "created updated stage_changed won lost deleted",
 		"name", "amount:money", "stage", "pipeline", "probability:number", "reason", "closes_at:time")
@@ -184,10 +186,11 @@ func builtin() *Kinds {
 	add(GroupSystem, "connection", "revoked", "reason")
 	add(GroupSystem, "app", "uninstalled", "reason")
 	// The hub's own, see Kind.Own. hops counts how many moves led to this one.
-	add(GroupSystem, "referred", "moved", "model", "stage", "created:time", "into", "hops:number")
-	add(GroupSystem, "company", "moved", "of", "model", "stage", "hops:number")
+	add(GroupSystem, "referred", "moved", "model", "stage", "created:time", "into", "n:number", "hops:number")
+	add(GroupSystem, "company", "moved", "of", "model", "stage", "n:number", "hops:number")
 	add(GroupSystem, "identity", "shared", "what", "others:number")
-	for _, name := range []string{KindReferredMoved, KindCompanyMoved, KindIdentityShared} {
+	add(GroupSystem, "member", "joined left", "member", "id", "of")
+	for _, name := range []string{KindReferredMoved, KindCompanyMoved, KindIdentityShared, KindMemberJoined, KindMemberLeft} {
 		kind := k.byName[name]
 		kind.Own = true
 		k.byName[name] = kind

@@ -87,6 +87,7 @@ type Desired struct {
 const (
 	OutboxTransition = "transition"
 	OutboxEvent      = "event"
+	OutboxOwn        = "own" // an own event (Kind.Own) on its way to EVENTS: not told to anybody
 )
 
 // OutboxRecord is a fact somebody can be told. The relay publishes it and gives it its place in the feed.

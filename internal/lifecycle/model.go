@@ -122,7 +122,7 @@ func (m *Model) ReadsTraits() bool { return m.readsTraits }
 
 // Touches reports whether an event can change a decision. For one that was replaced or withdrawn ask about both versions.
 func (m *Model) Touches(ev *hub.Event) bool {
-	if m.readsTraits && len(ev.Traits) > 0 {
+	if m.readsTraits && len(ev.Traits) > 0 || m.readsName(ev) {
 		return true
 	}
 	_, found := slices.BinarySearch(m.reads, ev.Kind)
@@ -136,7 +136,14 @@ func (m *Model) TouchesDeal(ev *hub.Event, deal string) bool {
 		return false
 	}
 	id, about := fact.DealOf(ev.Kind, ev.Connection, ev.Properties)
-	return !about || m.readsDeals || hub.DealSubject(ev.Connection, id).ID == deal || (m.readsTraits && len(ev.Traits) > 0)
+	return !about || m.readsDeals || hub.DealSubject(ev.Connection, id).ID == deal || (m.readsTraits && len(ev.Traits) > 0) || m.readsName(ev)
+}
+
+// readsName reports whether a decision can depend on the addresses that an event brings.
+func (m *Model) readsName(ev *hub.Event) bool {
+	return m.needs.Has(expression.NeedsIdentifiers) && slices.ContainsFunc(ev.Identifiers, func(id hub.Identifier) bool {
+		return id.Kind == hub.IdentifierEmail || id.Kind == hub.IdentifierPhone
+	})
 }
 
 // UsesModels returns the models whose stage this one reads.

@@ -34,7 +34,11 @@ type Reaction struct {
 	model, stage string
 	condition    *expression.Program // nil: always
 	steps        []step
+	needs        expression.Needs
 }
+
+// Needs returns what its condition and its texts read beside the customer's own events.
+func (r *Reaction) Needs() expression.Needs { return r.needs }
 
 // step is one action of a reaction: its parameters with the texts still to be filled in.
 type step struct {
@@ -105,7 +109,9 @@ func CompileReactions(file string, text []byte, env ReactionEnv) ([]*Reaction, e
 	var out []*Reaction
 	names := map[string]bool{}
 	for i, item := range s.items(top["reactions"], "reactions") {
+		c.needs = 0
 		r := c.reaction(item, fmt.Sprintf("reactions[%d]", i))
+		r.needs = c.needs
 		if r.Name != "" && names[r.Name] {
 			s.fail(item, fmt.Sprintf("reactions[%d].name", i), "", "reaction %q is there twice", r.Name)
 		}
@@ -120,8 +126,9 @@ func CompileReactions(file string, text []byte, env ReactionEnv) ([]*Reaction, e
 
 type reactionCompiler struct {
 	*source
-	env  ReactionEnv
-	expr *expression.Env
+	env   ReactionEnv
+	expr  *expression.Env
+	needs expression.Needs // of the reaction at hand
 }
 
 func (c *reactionCompiler) reaction(n *yaml.Node, path string) *Reaction {
@@ -148,6 +155,7 @@ func (c *reactionCompiler) reaction(n *yaml.Node, path string) *Reaction {
 			program, problems := expression.Compile(w.Value, c.expr)
 			c.expressionProblems(w, path+".if", problems)
 			r.condition = program
+			c.needs |= program.Needs
 		}
 	}
 	steps := c.items(f["do"], path+".do")
@@ -298,6 +306,9 @@ func (c *reactionCompiler) template(n *yaml.Node, path string) *expression.Templ
 	}
 	t, problems := expression.CompileTemplate(n.Value, c.expr)
 	c.expressionProblems(n, path, problems)
+	if t != nil {
+		c.needs |= t.Needs
+	}
 	return t
 }
 

@@ -48,6 +48,9 @@ func (g *goes) effects(ctx context.Context, m *mind, ev *hub.Event) error {
 		}
 	}
 	g.changes.Transitions = append(g.changes.Transitions, moves...)
+	if err := g.tellMoves(m, ev, moves); err != nil {
+		return err
+	}
 	if len(moves) > 0 {
 		if err := g.writeStages(ctx, m, ev, moves[len(moves)-1].ID, ""); err != nil {
 			return err
@@ -69,6 +72,9 @@ func (g *goes) effects(ctx context.Context, m *mind, ev *hub.Event) error {
 // afterResolve brings desired state to a connection where the person has just become known, or wherever a merge may have brought
 // a record.
 func (g *goes) afterResolve(ctx context.Context, m *mind, ev *hub.Event, resolved *identity.Resolved) error {
+	if err := g.tellOthers(m, ev, resolved.Absorbed); err != nil {
+		return err
+	}
 	switch {
 	case len(resolved.Absorbed) > 0:
 		return g.writeStages(ctx, m, ev, "", "")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/stagewire/stagewire/internal/bus"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 	"github.com/stagewire/stagewire/internal/pipeline"
@@ -60,6 +61,7 @@ func (h *harness) newPipeline(t *testing.T, holder string) *pipeline.Pipeline {
 	p := pipeline.New(pipeline.Config{
 		Store: h.store, Publisher: &memory{}, Backlog: &idle{}, Connections: nobody{}, Clock: pipeline.WallClock{Now: func() time.Time { return h.now }},
 		Now: time.Now, Log: quiet(), Holder: holder, Source: "stagewire/test",
+		Encode: bus.EncodeEvent,
 	})
 	text, ok := rules.Text("clc")
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/identity"
@@ -24,6 +25,7 @@ type mind struct {
 	moves    []hub.Transition // of the present go
 	absorbed []string         // ids of who was merged into her in this transaction
 	scorer   fact.Scorer      // of the transaction
+	named    bool             // rules ask for identifiers
 }
 
 // place names a standing: a model, and the deal in it (hub.Subject.ID), "" for the person herself.
@@ -43,7 +45,10 @@ func (g *goes) mind(person *identity.Person) *mind {
 	if m := g.minds[person]; m != nil {
 		return m
 	}
-	m := &mind{Person: person, profiles: map[string]*fact.Profile{}, touched: map[string]bool{}, stages: map[place]*standing{}, scorer: g.scores.Scorer}
+	m := &mind{
+		Person: person, profiles: map[string]*fact.Profile{}, touched: map[string]bool{}, stages: map[place]*standing{},
+		scorer: g.scores.Scorer, named: g.program.needs.Has(expression.NeedsIdentifiers),
+	}
 	for _, rec := range person.Stages {
 		m.stages[placeOf(rec.Model, rec.Subject)] = &standing{
 			State: lifecycle.State{
@@ -147,7 +152,11 @@ func (m *mind) all() (*fact.Facts, error) {
 		profiles = append(profiles, p)
 	}
 	m.facts, m.deals = fact.Union(profiles...), nil
-	m.facts.Know(fact.Known{Scores: m.scorer})
+	known := fact.Known{Scores: m.scorer}
+	if m.named {
+		known.Identifiers = m.Identifiers()
+	}
+	m.facts.Know(known)
 	return m.facts, nil
 }
 

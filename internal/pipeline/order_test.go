@@ -219,6 +219,7 @@ type harness struct {
 	store    testStore
 	pipeline *pipeline.Pipeline
 	now      time.Time
+	seq      uint64 // of the frames of own events
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

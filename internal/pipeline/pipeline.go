@@ -82,6 +82,8 @@ type Config struct {
 	Source string
 	// SchemaBase is what dataschema starts with: the public URL.
 	SchemaBase string
+	// Encode gives an event the form in which it travels on EVENTS. Without it nobody is told of others.
+	Encode func(ev *hub.Event) ([]byte, error)
 	// Written is called after each commit that made deliveries or outbox rows; it must not block. Optional.
 	Written func()
 	// Observe is told what each commit decided, after it; it must not block. Optional.

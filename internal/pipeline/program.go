@@ -3,6 +3,7 @@ package pipeline
 import (
 	"slices"
 
+	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/lifecycle"
 )
 
@@ -19,6 +20,7 @@ type Program struct {
 
 	places map[string]int  // of the models, by name
 	read   map[string]bool // models whose stage another one reads
+	needs  expression.Needs
 }
 
 // ActiveModel is a model with its published version and the connections whose facts it reads.
@@ -76,6 +78,7 @@ func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.React
 	}
 	for i := range p.Models {
 		m := &p.Models[i]
+		p.needs |= m.Needs()
 		p.places[m.Name] = i
 		p.readsScores = p.readsScores || readsScores(m)
 		m.Sources = nil
@@ -94,6 +97,9 @@ func NewProgram(number int64, models []ActiveModel, reactions []*lifecycle.React
 		}
 		slices.Sort(m.Sources)
 		m.Sources = slices.Compact(m.Sources)
+	}
+	for _, r := range reactions {
+		p.needs |= r.Needs()
 	}
 	return p
 }

@@ -235,6 +235,9 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 		return err
 	}
 	m.DecidedAt = maxTime(m.DecidedAt, decidedAt)
+	if err := g.retell(m); err != nil {
+		return err
+	}
 	told := len(m.moves) > 0
 	if err := g.effects(ctx, m, nil); err != nil || told {
 		return err

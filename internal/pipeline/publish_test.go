@@ -40,6 +40,11 @@ func (h *harness) publishIn(t *testing.T, env lifecycle.Env, writes []pipeline.W
 	t.Helper()
 	set := hub.ModelSet{Hash: fmt.Sprint(time.Now().UnixNano()), Definition: []byte("{}")}
 	var active []pipeline.ActiveModel
+	env := lifecycle.Env{Stages: map[string][]string{}}
+	for _, text := range texts {
+		name, stages := lifecycle.Outline([]byte(text))
+		env.Models, env.Stages[name] = append(env.Models, name), stages
+	}
 	for i, text := range texts {
 		m, err := lifecycle.Compile(fmt.Sprintf("%d.yaml", i), []byte(text), env)
 		if err != nil {

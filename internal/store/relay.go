@@ -100,7 +100,7 @@ func (s *Store) RecentlyPublished(ctx context.Context, window time.Duration) ([]
 		ORDER BY position`, window.Microseconds())
 }
 
-// Feed returns published rows after a position, in order. after 0 is the beginning.
+// Feed returns published rows after a position, in order, without the hub's own events. after 0 is the beginning.
 func (s *Store) Feed(ctx context.Context, after int64, limit int) ([]hub.FeedItem, error) {
-	return s.outbox(ctx, "position IS NOT NULL AND position > $1 ORDER BY position LIMIT $2", after, limit)
+	return s.outbox(ctx, "position IS NOT NULL AND position > $1 AND kind <> '"+hub.OutboxOwn+"' ORDER BY position LIMIT $2", after, limit)
 }
