@@ -49,6 +49,20 @@ type Merge struct {
 // vendor's id of it.
 type Closed struct{ CustomerID, Destination, Reference, ExternalID string }
 
+// Sharing is what a customer has of one sort: addresses, devices, e-mail addresses or phone numbers. Only their hashes are kept.
+type Sharing struct {
+	CustomerID, Mention string // Mention as in ParseMention: how own events reach the customer
+	Absorbed            []string
+	What                string
+	Values              []string
+}
+
+// Shared is a customer with how many others have the same, counted up to ten.
+type Shared struct {
+	CustomerID, Mention string
+	Others              int
+}
+
 // Woken is a customer that became known at a destination.
 type Woken struct{ CustomerID, Destination string }
 
@@ -70,6 +84,8 @@ type Tx interface {
 	Desired(ctx context.Context, slots []string) (map[string]Desired, error)
 	// OpenKeys reports which delivery keys (destination, customer, key) have a task that is not done: not created yet, or created and not closed since (Changes.Closed).
 	OpenKeys(ctx context.Context, customerID string, keys []string) (map[string]bool, error)
+	// Share replaces what a customer has of one sort and returns whose answer to shared() that may change, the customer's own included.
+	Share(ctx context.Context, s Sharing) ([]Shared, error)
 	// ConsumeEcho reports which of the changes are our own writes coming back and marks those consumed.
 	// A write matches when object, id, field and value are the same, was sent no later than 30 s after at, and has not
 	// been consumed by an earlier webhook; entries expire 24 h after sending.

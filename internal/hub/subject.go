@@ -33,4 +33,6 @@ func (s Subject) Deal() (connection, id string, ok bool) {
 }
 
 // TellsOfCompany reports whether events of that kind are a system's record of a company: whoever they belong to is one.
-func TellsOfCompany(kind string) bool { return kind == "company.created" || kind == "company.updated" || kind == KindMemberJoined }
+func TellsOfCompany(kind string) bool {
+	return kind == "company.created" || kind == "company.updated" || kind == KindMemberJoined
+}

@@ -75,6 +75,9 @@ func (g *goes) afterResolve(ctx context.Context, m *mind, ev *hub.Event, resolve
 	if err := g.tellOthers(m, ev, resolved.Absorbed); err != nil {
 		return err
 	}
+	if err := g.share(ctx, m, ev); err != nil {
+		return err
+	}
 	switch {
 	case len(resolved.Absorbed) > 0:
 		return g.writeStages(ctx, m, ev, "", "")

@@ -1,12 +1,14 @@
 package pipeline
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/stagewire/stagewire/internal/expression"
 	"github.com/stagewire/stagewire/internal/fact"
@@ -21,7 +23,8 @@ import (
 // Who is told of whom:
 //
 //   - who recommended somebody (referral.made with whom, or referral.accepted with by whom, on either of the two), of her stages;
-//   - who belongs to a company (company.joined, until company.left), of the company's stages.
+//   - who belongs to a company (company.joined, until company.left), of the company's stages;
+//   - who has the address, phone, e-mail address or device of another, of having it.
 const (
 	// maxFollowers bounds how many are told of one person: the members of a company, in order of joining.
 	maxFollowers = 1000
@@ -243,7 +246,10 @@ func (g *goes) link(m *mind, kind, eventID, connection string, at time.Time, tex
 }
 
 // retell tells all that others are to know of a person, under a program that may be the first to ask.
-func (g *goes) retell(m *mind) error {
+func (g *goes) retell(ctx context.Context, m *mind) error {
+	if err := g.share(ctx, m, nil); err != nil {
+		return err
+	}
 	if !g.wants(aboutOthers) {
 		return nil
 	}
@@ -282,4 +288,82 @@ func mention(m *mind) string {
 		}
 	}
 	return best
+}
+
+// share tells who has the same address, phone, e-mail address or device as a person, after an event that may have changed hers; nil
+// looks at all of them.
+func (g *goes) share(ctx context.Context, m *mind, ev *hub.Event) error {
+	if !g.wants(expression.NeedsSharing) || (ev != nil && ev.Connection == hub.OwnConnection) {
+		return nil
+	}
+	facts, err := m.all()
+	if err != nil {
+		return err
+	}
+	for _, what := range expression.Shareable {
+		if ev != nil && len(m.absorbed) == 0 && !brings(ev, what) {
+			continue
+		}
+		told, err := g.tx.Share(ctx, hub.Sharing{CustomerID: m.ID, Mention: mention(m), Absorbed: m.absorbed, What: what, Values: sharable(m, facts, what)})
+		if err != nil {
+			return fmt.Errorf("shared %s: %w", what, err)
+		}
+		at, cause := m.DecidedAt, "publish"
+		if ev != nil {
+			at, cause = ev.OccurredAt, ev.ID
+		}
+		for _, other := range told {
+			to, ok := hub.ParseMention(other.Mention, "")
+			if !ok {
+				continue // known by a browser alone: nothing can be addressed there
+			}
+			id := hub.DeriveID(hub.PrefixEvent, hub.OwnConnection, "shared", what, other.CustomerID, strconv.Itoa(other.Others), cause)
+			properties := map[string]any{"what": what, "others": float64(other.Others)}
+			if err := g.tell(id, hub.KindIdentityShared, to, at, properties); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// brings reports whether an event can change what a person has of one sort.
+func brings(ev *hub.Event, what string) bool {
+	if slices.ContainsFunc(ev.Traits, func(t hub.Trait) bool { return t.Name == what }) {
+		return true
+	}
+	return slices.ContainsFunc(ev.Identifiers, func(id hub.Identifier) bool { return id.Kind == what || (what == "device" && id.Weak) })
+}
+
+// sharable returns what a person has of one sort, at most a few dozen, written so that what is the same is equal.
+func sharable(m *mind, facts *fact.Facts, what string) []string {
+	const most = 50
+	var values []string
+	if text := facts.Text(what); what != "device" && text != "" {
+		values = append(values, normal(what, text))
+	}
+	for _, id := range m.Identifiers() {
+		if len(values) < most && (id.Kind == what || (what == "device" && id.Weak)) {
+			values = append(values, normal(what, id.Value)+id.Connection)
+		}
+	}
+	return slices.DeleteFunc(values, func(v string) bool { return v == "" })
+}
+
+// normal leaves of an address its letters and digits; too few of them say nothing.
+func normal(what, text string) string {
+	text = strings.ToLower(strings.TrimSpace(text))
+	if what != "address" {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			b.WriteRune(r)
+		}
+	}
+	if b.Len() < 6 {
+		return ""
+	}
+	return b.String()
 }

@@ -272,3 +272,100 @@ func TestOthersInAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+const abuse = `
+model: abuse
+stages: [{name: alone}, {name: sharing}]
+decide:
+  - {stage: sharing, when: 'shared("address") or shared("device")'}
+  - otherwise: alone
+`
+
+// Who has another's address or browser learns of it, and learns when that ends: by moving away or by being one person.
+func TestSharing(t *testing.T) {
+	both(t, "sharing", func(t *testing.T, h *harness) {
+		h.pipeline.Use(h.publish(t, nil, abuse))
+		at := epoch
+		seq := uint64(0)
+		lives := func(who, address string, more ...hub.Identifier) {
+			t.Helper()
+			at = at.Add(time.Hour)
+			ev := happens(who, "customer.updated", at, nil)
+			ev.Traits = []hub.Trait{{Name: "address", Value: address, At: at}}
+			ev.Identifiers = append(ev.Identifiers, more...)
+			seq++
+			h.apply(t.Context(), t, seq, []hub.Event{ev})
+			h.relay(t)
+		}
+		want := func(when string, stages ...string) {
+			t.Helper()
+			for i, who := range []string{"ada@example.com", "bob@example.com", "eve@example.com"}[:len(stages)] {
+				if got := h.stage(t, who, "abuse"); got != stages[i] {
+					t.Errorf("%s: %s is %q, want %q", when, who, got, stages[i])
+				}
+			}
+		}
+		lives("ada@example.com", "Main Street 1, 10115 Berlin")
+		want("one", "alone")
+		lives("bob@example.com", "MAIN STREET 1 10115 BERLIN")
+		want("two", "sharing", "sharing")
+		lives("eve@example.com", "main street 1, 10115 berlin")
+		want("three", "sharing", "sharing", "sharing")
+		lives("bob@example.com", "Elsewhere 2, 20095 Hamburg")
+		want("one moved away", "sharing", "alone", "sharing")
+		lives("eve@example.com", "?")
+		want("two moved away", "alone", "alone", "alone")
+		browser := hub.Identifier{Kind: "client", Connection: "shop", Value: "c-77", Weak: true}
+		lives("bob@example.com", "Elsewhere 2, 20095 Hamburg", browser)
+		lives("eve@example.com", "?", browser)
+		want("one browser", "alone", "sharing", "sharing")
+		phone := hub.Identifier{Kind: hub.IdentifierPhone, Value: "+493012345678"}
+		lives("bob@example.com", "Elsewhere 2, 20095 Hamburg", phone)
+		lives("eve@example.com", "?", phone)
+		want("one person", "alone", "alone", "alone")
+	})
+}
+
+// A set that is the first to ask for what is shared looks at everybody.
+func TestPublishLooksForWhatIsShared(t *testing.T) {
+	h := newHarness(t, "")
+	h.pipeline.Use(h.publish(t, nil, buyer))
+	var events []hub.Event
+	for _, who := range []string{"ada@example.com", "bob@example.com"} {
+		ev := happens(who, "customer.updated", epoch, nil)
+		ev.Traits = []hub.Trait{{Name: "address", Value: "Main Street 1", At: epoch}}
+		events = append(events, ev)
+	}
+	h.apply(t.Context(), t, 1, events)
+	h.horizon(t.Context(), t, epoch.AddDate(0, 0, 1))
+	h.pipeline.Use(h.publish(t, nil, buyer, abuse))
+	h.decideAll(t, h.pipeline)
+	h.relay(t)
+	for _, ev := range events {
+		if got := h.stage(t, ev.Identifiers[0].Value, "abuse"); got != "sharing" {
+			t.Errorf("%s is %q", ev.Identifiers[0].Value, got)
+		}
+	}
+}
+
+// An address or number that comes without a trait reaches the customer all the same.
+func TestIdentifiersReachRules(t *testing.T) {
+	h := newHarness(t, "")
+	h.pipeline.Use(h.publish(t, nil, `
+model: reach
+stages: [{name: "no"}, {name: "yes"}]
+decide:
+  - {stage: "yes", when: 'reachable("email") and reachable("sms")'}
+  - otherwise: "no"
+`))
+	h.apply(t.Context(), t, 1, []hub.Event{happens("ada@example.com", "page.viewed", epoch, nil)})
+	if got := h.stage(t, "ada@example.com", "reach"); got != "no" {
+		t.Errorf("without a number: %q", got)
+	}
+	ev := happens("ada@example.com", "page.viewed", epoch.Add(time.Hour), nil)
+	ev.Identifiers = append(ev.Identifiers, hub.Identifier{Kind: hub.IdentifierPhone, Value: "+493012345678"})
+	h.apply(t.Context(), t, 2, []hub.Event{ev})
+	if got := h.stage(t, "ada@example.com", "reach"); got != "yes" {
+		t.Errorf("with a number: %q", got)
+	}
+}

@@ -235,7 +235,7 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 		return err
 	}
 	m.DecidedAt = maxTime(m.DecidedAt, decidedAt)
-	if err := g.retell(m); err != nil {
+	if err := g.retell(ctx, m); err != nil {
 		return err
 	}
 	told := len(m.moves) > 0

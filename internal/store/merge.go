@@ -50,6 +50,9 @@ func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) erro
 	if _, err := q.exec(ctx, "UPDATE stages SET wakes_at = NULL WHERE customer_id = $1 AND wakes_at IS NOT NULL", m.From); err != nil {
 		return err
 	}
+	if _, err := q.exec(ctx, "DELETE FROM shared WHERE customer_id = $1", m.From); err != nil { // Share has given the survivor what it was
+		return err
+	}
 	if err := mergeHistory(ctx, q, m); err != nil {
 		return err
 	}

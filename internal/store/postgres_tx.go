@@ -143,6 +143,10 @@ func (t *postgresTx) OpenKeys(ctx context.Context, customerID string, keys []str
 	return openKeys(ctx, t, customerID, keys)
 }
 
+func (t *postgresTx) Share(ctx context.Context, s hub.Sharing) ([]hub.Shared, error) {
+	return share(ctx, t, s)
+}
+
 func (t *postgresTx) ConsumeEcho(ctx context.Context, connection string, change hub.FieldChange, at time.Time) (bool, error) {
 	return consumeEcho(ctx, t, connection, change, at)
 }

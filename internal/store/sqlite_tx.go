@@ -328,6 +328,10 @@ func (t *sqliteTx) OpenKeys(ctx context.Context, customerID string, keys []strin
 	return openKeys(ctx, t, customerID, keys)
 }
 
+func (t *sqliteTx) Share(ctx context.Context, s hub.Sharing) ([]hub.Shared, error) {
+	return share(ctx, t, s)
+}
+
 func (t *sqliteTx) ConsumeEcho(ctx context.Context, connection string, change hub.FieldChange, at time.Time) (bool, error) {
 	return consumeEcho(ctx, t, connection, change, at)
 }
