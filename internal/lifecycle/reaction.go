@@ -155,7 +155,9 @@ func (c *reactionCompiler) reaction(n *yaml.Node, path string) *Reaction {
 			program, problems := expression.Compile(w.Value, c.expr)
 			c.expressionProblems(w, path+".if", problems)
 			r.condition = program
-			c.needs |= program.Needs
+			if program != nil {
+				c.needs |= program.Needs
+			}
 		}
 	}
 	steps := c.items(f["do"], path+".do")
