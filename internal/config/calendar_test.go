@@ -43,6 +43,7 @@ func TestMistakesInCalendars(t *testing.T) {
 		"calendars: {office: {hours: 09:00-25:00}}":                `is no stretch of hours`,
 		"calendars: {office: {holidays: [25.12.2026]}}":            `"25.12.2026" is no date`,
 		"calendars: {office: {holydays: [2026-12-25]}}":            `unknown key`,
+		"connections: {stagewire: {connector: shopify}}":           "this name is the hub's own",
 		"calendars: {Office: {}}":                                  `a calendar is small letters`,
 	} {
 		_, _, err := Parse("stagewire.yaml", []byte(text), lookups(nil))

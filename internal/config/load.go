@@ -159,6 +159,10 @@ func (d *decoder) decodeConnections() {
 			d.fail(path, k, message, suggestion)
 			return
 		}
+		if connection == hub.OwnConnection {
+			d.fail(path, k, "this name is the hub's own", "choose another")
+			return
+		}
 		d.connection(path, connection, k, v, known)
 	})
 }

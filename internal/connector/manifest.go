@@ -317,7 +317,9 @@ func (l *loader) mapping(a at, c *Connector, defaults mapping, env any) *mapping
 		m.echo = x
 	}
 	if kind := o["kind"].text(); kind != "" {
-		if k, ok := c.kinds.Lookup(kind); ok {
+		if k, ok := c.kinds.Lookup(kind); ok && k.Own {
+			o["kind"].problem("", "%s is made by the hub itself", kind)
+		} else if ok {
 			m.kind = &k
 		} else {
 			o["kind"].problem(suggest(kind, c.kinds.Of("any")), "unknown kind %q", kind)

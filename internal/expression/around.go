@@ -83,7 +83,12 @@ func (c *checker) reachable(n ast.Node, args []ast.Node) term {
 }
 
 func channelIs(a ...any) (any, error) {
-	return a[2].(func(fact.Channel) any)(a[0].(*Session).in.Facts.Channel(a[1].(string))), nil
+	s := a[0].(*Session)
+	f := s.in.Facts
+	if err := s.charge(len(f.Kind("message.received")) + len(f.Kind("message.sent")) + len(f.Kind("consent.changed"))); err != nil {
+		return nil, err
+	}
+	return a[2].(func(fact.Channel) any)(f.Channel(a[1].(string))), nil
 }
 
 // Shareable are the things of which shared() can tell.

@@ -25,6 +25,17 @@
 // A window of length w holds the entries younger than w: count(kind, w) drops an entry at the very instant at which
 // since(kind) >= w turns true. An entry later than the instant of evaluation counts as of age zero.
 //
+// Clocks. weekday() and hour() show what the clocks of a zone show. A comparison of them records the instant at which its answer
+// changes, which is a full hour, a midnight or a change of the clocks; any other use records when what they show changes.
+// business_hours(n) is no duration: how long it is depends on where it begins. So only the time since something compares with
+// it, and the comparison records the instant by which that much business time has passed. An hour that the clocks show twice
+// counts from the first time, one that they skip begins when they are put forward.
+//
+// Others. What a rule knows of other customers (customer.referred, customer.companies, shared) are events of the hub's own
+// that were told of them; "any" leaves those out, for they are nothing that this customer did. Scores and identifiers are
+// given to the facts by whoever evaluates (fact.Known). Program.Needs says what of all this an expression asks for, so that
+// models that do not ask cost nothing.
+//
 // Never. since of something that did not happen, usual_gap of one event, an absent date: these are values of which every comparison is
 // false. What else may be missing (nps(), traits, the last entry) has an optional type and does not compile without
 // ?? or a check for nil.
