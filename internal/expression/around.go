@@ -125,12 +125,12 @@ func (c *checker) stageOf(n ast.Node, base term, name *ast.StringNode) term {
 		}
 		return c.unknown(name, "model", name.Value, names)
 	}
-	return call(n, Type{Base: Text, Enum: stages, Optional: base.typ.Optional}, "$stageof", base.of, constant(name.Value))
+	return call(n, Type{Base: Text, Enum: stages, Optional: base.typ.Optional}, "$stageof", self(), base.of, constant(name.Value))
 }
 
 func stageOf(a ...any) (any, error) {
-	if o, ok := a[0].(*fact.Object); ok && o != nil {
-		return o.Stage(a[1].(string)), nil
+	if o, ok := a[1].(*fact.Object); ok && o != nil {
+		return o.Stage(a[2].(string)), a[0].(*Session).charge(o.Len())
 	}
 	return nil, nil
 }

@@ -104,6 +104,9 @@ func (o *Object) Texts(name string) ([]string, bool) {
 	return v.texts()
 }
 
+// Len returns how many entries tell of the object.
+func (o *Object) Len() int { return len(o.entries) }
+
 // Stage returns the stage that was last told of the object itself in a model, "" where none was. Of what was told the greatest
 // n counts: two moves can have one instant.
 func (o *Object) Stage(model string) string {
