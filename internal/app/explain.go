@@ -247,12 +247,17 @@ func (p *past) facts(known func(*hub.KnownEvent) bool) *fact.Facts {
 			latest[ev.ID] = ev
 		}
 	}
-	for _, ev := range latest {
-		if !ev.Withdrawn {
+	var told []hub.ProfileRecord // their identifiers alone
+	for i := range p.Events {
+		ev := &p.Events[i]
+		if latest[ev.ID] == ev && !ev.Withdrawn {
 			profile.Put(&ev.Event)
+			told = append(told, hub.ProfileRecord{Identifiers: ev.Identifiers})
 		}
 	}
-	return fact.Union(&profile)
+	facts := fact.Union(&profile)
+	facts.Know(fact.Known{Identifiers: hub.UnionIdentifiers(told)})
+	return facts
 }
 
 // knownAt returns the business instant from which on each event counted, as they lie in Events: when it happened, or, for one that

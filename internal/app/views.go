@@ -86,7 +86,9 @@ func factsOf(rec *hub.CustomerRecord) (*fact.Facts, error) {
 		}
 		profiles = append(profiles, profile)
 	}
-	return fact.Union(profiles...), nil
+	facts := fact.Union(profiles...)
+	facts.Know(fact.Known{Identifiers: hub.UnionIdentifiers(rec.Profiles)})
+	return facts, nil
 }
 
 // Models returns the models that decide, the newest draft's where it differs, and the shipped ones nobody uses.
