@@ -18,6 +18,8 @@ var kindDocs = map[string]string{
 	"company.updated":        "A record of a company was changed.",
 	"company.joined":         "A person belongs to a company.",
 	"company.left":           "A person no longer belongs to a company.",
+	"member.joined":          "A customer belongs to this company. Made by the hub.",
+	"member.left":            "A customer belongs to this company no more. Made by the hub.",
 	"company.moved":          "A company of this customer is in another stage. Made by the hub.",
 	"lead.created":           "Somebody who might buy was entered.",
 	"lead.updated":           "A lead was changed, its status for instance.",
