@@ -33,18 +33,18 @@ decide:
 // publish makes the models the published set, as the app does, and returns what decides by it.
 func (h *harness) publish(t *testing.T, writes []pipeline.Write, texts ...string) *pipeline.Program {
 	t.Helper()
-	return h.publishIn(t, lifecycle.Env{}, writes, texts...)
+	env := lifecycle.Env{Stages: map[string][]string{}}
+	for _, text := range texts {
+		name, stages := lifecycle.Outline([]byte(text))
+		env.Models, env.Stages[name] = append(env.Models, name), stages
+	}
+	return h.publishIn(t, env, writes, texts...)
 }
 
 func (h *harness) publishIn(t *testing.T, env lifecycle.Env, writes []pipeline.Write, texts ...string) *pipeline.Program {
 	t.Helper()
 	set := hub.ModelSet{Hash: fmt.Sprint(time.Now().UnixNano()), Definition: []byte("{}")}
 	var active []pipeline.ActiveModel
-	env := lifecycle.Env{Stages: map[string][]string{}}
-	for _, text := range texts {
-		name, stages := lifecycle.Outline([]byte(text))
-		env.Models, env.Stages[name] = append(env.Models, name), stages
-	}
 	for i, text := range texts {
 		m, err := lifecycle.Compile(fmt.Sprintf("%d.yaml", i), []byte(text), env)
 		if err != nil {
