@@ -41,8 +41,8 @@ func newCheckCommand(g *globals) *cobra.Command {
 	strict, editor := false, false
 	c := &cobra.Command{
 		Use: "check [file or folder]...", Short: "Find every mistake in configuration, manifests, models and reactions", GroupID: groupWrite,
-		Long: "Reads the configuration and everything it names, and reports every mistake with its file, line and column. Nothing is run and\n" +
-			"no hub is asked. With arguments it checks those instead: a model's file or a folder of them, a file of reactions, a connector's\n" +
+		Long: "Reads the configuration and everything it names, and reports every mistake with its file, line and column. Nothing is run. Only\n" +
+			"whether scores that models read are known so far is asked of the hub, where one runs. With arguments it checks those instead: a model's file or a folder of them, a file of reactions, a connector's\n" +
 			"folder or manifest, or a configuration.\n\n" +
 			"Models that are free of mistakes are looked through for what is probably not meant. Such warnings fail the check only with\n" +
 			"--strict. A comment on the line, or alone on the line above, silences one: # lint:ignore <check>. The checks:\n\n" + lintChecks(),
@@ -68,7 +68,10 @@ func newCheckCommand(g *globals) *cobra.Command {
 				errs = append(errs, err)
 				out.Warnings = append(out.Warnings, warnings...)
 			}
-			return out.report(c, g, findings(errors.Join(errs...)), strict)
+			if err := out.report(c, g, findings(errors.Join(errs...)), strict); err != nil || g.json {
+				return err
+			}
+			return noteScores(c, g)
 		},
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "fail on warnings too")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -91,4 +92,37 @@ func numbers(list []float64) string {
 		out[i] = strconv.FormatFloat(v, 'f', -1, 64)
 	}
 	return strings.Join(out, ", ")
+}
+
+// noteScores says, where a hub runs and a model reads scores, what of them is unknown so far: rules then go by what stands after ??.
+func noteScores(c *cobra.Command, g *globals) error {
+	a, err := g.api()
+	if err != nil {
+		return nil // check has told what keeps the configuration from saying where the hub is
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Second)
+	defer cancel()
+	page, _, err := ask[server.ModelList](ctx, a, "GET", "/models", nil, nil)
+	if err != nil {
+		return nil // no hub, or one that does not let us ask: nothing is known to note
+	}
+	var readers []string
+	for _, m := range page.Items {
+		if m.ReadsScores && m.State != "shipped" && !slices.Contains(readers, m.Name) {
+			readers = append(readers, m.Name)
+		}
+	}
+	if len(readers) == 0 {
+		return nil
+	}
+	unknown := []string{"nothing was fitted yet"}
+	if page.Scores != nil {
+		unknown = page.Scores.Unknown
+	}
+	for _, u := range unknown {
+		if _, err := fmt.Fprintf(c.ErrOrStderr(), "note: %s reads scores, of which some are unknown so far: %s\n", strings.Join(readers, ", "), visible(u)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

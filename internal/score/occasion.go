@@ -1,6 +1,7 @@
 package score
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -82,8 +83,8 @@ func mainCurrency(orders []Order) string {
 	}
 	var counts []count
 	best := count{}
-	for i := len(orders) - 1; i >= 0; i-- {
-		currency := orders[i].Currency
+	for _, o := range slices.Backward(orders) {
+		currency := o.Currency
 		if currency == "" {
 			continue
 		}
