@@ -204,6 +204,7 @@ func (a *App) Addr() net.Addr { return a.server.Addr() }
 // Run works until ctx ends, then finishes or hands back what is in flight. It returns the first failure of a part, or nil.
 func (a *App) Run(ctx context.Context) error {
 	defer a.close()
+	defer collectLess()()
 	if !a.IntakeOnly {
 		if err := a.noticeAbsence(ctx); err != nil {
 			if ctx.Err() != nil {

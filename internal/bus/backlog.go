@@ -81,6 +81,13 @@ func (k *backlog) behind(p int, seq uint64) []uint64 {
 	return out
 }
 
+// grown returns a channel that closes when the follower of stream sees another frame.
+func (k *backlog) grown(stream string) <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.streams[stream].changed
+}
+
 // reached waits until the follower of stream has seen all that exists up to seq.
 func (k *backlog) reached(ctx context.Context, stream string, seq uint64) error {
 	patience := time.NewTimer(followerPatience)

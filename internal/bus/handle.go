@@ -249,24 +249,67 @@ func (b *Bus) handleEvents(m *message.Message) error {
 	ctx, cancel := graceful(m.Context())
 	defer cancel()
 	frame := hub.EventFrame{Incarnation: b.Incarnation(), Partition: p, Seq: seq, First: seq, Oldest: header.oldest, Events: events}
-	if b.Embedded() { // elsewhere other processes take their turns
-		b.join(ctx, &frame)
+	if !b.Embedded() { // other processes take their turns
+		if err := b.onEvents(ctx, frame); err != nil {
+			return err
+		}
+		b.backlog.applied(p, seq)
+		return nil
 	}
-	if err := b.onEvents(ctx, frame); err != nil {
-		return err
+	b.join(ctx, &frame)
+	for began := time.Now(); ; {
+		next, err := b.applyAndRead(ctx, frame)
+		switch {
+		case err != nil && frame.First == seq:
+			return err
+		case err != nil: // m itself is applied; the frames that failed come by themselves
+			b.log.Warn("frame read ahead was not applied", "stream", streamEvents, "seq", frame.First, "error", err)
+			return nil
+		}
+		b.backlog.applied(p, frame.Seq)
+		b.ahead[p].applied(frame.Seq)
+		b.ahead[p].together(frame.Seq)
+		if len(next.Events) == 0 || time.Since(began) > readAheadLimit {
+			return nil
+		}
+		frame = next
 	}
-	b.backlog.applied(p, frame.Seq)
-	b.ahead[p].applied(frame.Seq)
-	b.ahead[p].together(frame.Seq)
-	return nil
 }
 
-// joinRecords bounds how many events are applied together.
-const joinRecords = 512
+const (
+	joinRecords    = 512                    // events that are applied together at most
+	readAheadLimit = 500 * time.Millisecond // of one message's turn; then those that were read ahead get their acks
+)
+
+// applyAndRead applies frame and meanwhile reads what comes behind it, so that the next transaction need not wait for its
+// events to be read. The server still hands out one frame at a time, so nothing can overtake.
+func (b *Bus) applyAndRead(ctx context.Context, frame hub.EventFrame) (next hub.EventFrame, err error) {
+	applied := make(chan error, 1)
+	go func() { applied <- b.applySafely(ctx, frame) }()
+	next = hub.EventFrame{Incarnation: frame.Incarnation, Partition: frame.Partition, Seq: frame.Seq}
+	for {
+		grown := b.backlog.grown(streamEvents)
+		b.join(ctx, &next)
+		select {
+		case err = <-applied:
+			return next, err
+		case <-grown:
+		}
+	}
+}
+
+// applySafely makes a panic an error: it runs outside of the recoverer's goroutine.
+func (b *Bus) applySafely(ctx context.Context, frame hub.EventFrame) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return b.onEvents(ctx, frame)
+}
 
 // join adds the frames that already wait behind this one: a transaction of many small frames costs hardly more than of one.
-// The server still hands out one frame at a time, so nothing can overtake; those joined are known as applied
-// when they come and are acked unread. What cannot be read here is left for its own turn.
+// Those joined are known as applied when they come and are acked unread. What cannot be read here is left for its own turn.
 func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
 	for _, seq := range b.backlog.behind(frame.Partition, frame.Seq) {
 		if len(frame.Events) >= joinRecords {
@@ -288,7 +331,9 @@ func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
 		if err != nil || len(frame.Events)+len(events) > joinRecords {
 			return
 		}
-		if header.oldest.Before(frame.Oldest) {
+		if len(frame.Events) == 0 {
+			frame.First, frame.Oldest = seq, header.oldest
+		} else if header.oldest.Before(frame.Oldest) {
 			frame.Oldest = header.oldest
 		}
 		frame.Seq, frame.Events = seq, append(frame.Events, events...)
