@@ -257,23 +257,7 @@ func (b *Bus) handleEvents(m *message.Message) error {
 		return nil
 	}
 	b.join(ctx, &frame)
-	for began := time.Now(); ; {
-		next, err := b.applyAndRead(ctx, frame)
-		switch {
-		case err != nil && frame.First == seq:
-			return err
-		case err != nil: // m itself is applied; the frames that failed come by themselves
-			b.log.Warn("frame read ahead was not applied", "stream", streamEvents, "seq", frame.First, "error", err)
-			return nil
-		}
-		b.backlog.applied(p, frame.Seq)
-		b.ahead[p].applied(frame.Seq)
-		b.ahead[p].together(frame.Seq)
-		if len(next.Events) == 0 || time.Since(began) > readAheadLimit {
-			return nil
-		}
-		frame = next
-	}
+	return b.applyInTurn(ctx, seq, frame)
 }
 
 const (
@@ -281,19 +265,73 @@ const (
 	readAheadLimit = 500 * time.Millisecond // of one message's turn; then those that were read ahead get their acks
 )
 
-// applyAndRead applies frame and meanwhile reads what comes behind it, so that the next transaction need not wait for its
-// events to be read. The server still hands out one frame at a time, so nothing can overtake.
-func (b *Bus) applyAndRead(ctx context.Context, frame hub.EventFrame) (next hub.EventFrame, err error) {
-	applied := make(chan error, 1)
-	go func() { applied <- b.applySafely(ctx, frame) }()
-	next = hub.EventFrame{Incarnation: frame.Incarnation, Partition: frame.Partition, Seq: frame.Seq}
-	for {
-		grown := b.backlog.grown(streamEvents)
-		b.join(ctx, &next)
+// application is a frame on its way through onEvents.
+type application struct {
+	frame   hub.EventFrame
+	written chan struct{} // gets something once its transaction lacks nothing but the commit
+	done    chan error
+}
+
+func (b *Bus) beginApply(ctx context.Context, frame hub.EventFrame) *application {
+	a := &application{frame: frame, written: make(chan struct{}, 1), done: make(chan error, 1)}
+	a.frame.Written = func() {
 		select {
-		case err = <-applied:
-			return next, err
-		case <-grown:
+		case a.written <- struct{}{}:
+		default: // the transaction ran again
+		}
+	}
+	go func() { a.done <- b.applySafely(ctx, a.frame) }()
+	return a
+}
+
+// applyInTurn applies frame, the one of message seq, and what comes behind it for as long as something does, up to
+// readAheadLimit. What is behind is read while the transaction before writes, and handed over while that commits, so
+// that the database is never without work; the cursor refuses a frame whose predecessor failed. The server still hands out
+// one frame at a time, so nothing can overtake.
+func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame) error {
+	p := frame.Partition
+	began := time.Now()
+	present, following := b.beginApply(ctx, frame), (*application)(nil)
+	for {
+		next := hub.EventFrame{Incarnation: frame.Incarnation, Partition: p, After: present.frame.Seq, Seq: present.frame.Seq}
+		var err error
+		for written, done := false, false; !done; {
+			grown := b.backlog.grown(streamEvents)
+			if following == nil && time.Since(began) < readAheadLimit {
+				b.join(ctx, &next)
+				if written && len(next.Events) > 0 {
+					following = b.beginApply(ctx, next)
+				}
+			}
+			select {
+			case err = <-present.done:
+				done = true
+			case <-present.written:
+				written = true
+			case <-grown:
+			}
+		}
+		if err != nil {
+			if following != nil {
+				<-following.done // refused by the cursor
+			}
+			if present.frame.First == seq {
+				return err
+			}
+			// The message itself is applied; the frames that failed come by themselves.
+			b.log.Warn("frame read ahead was not applied and will come again", "stream", streamEvents, "seq", present.frame.First, "error", err)
+			return nil
+		}
+		b.backlog.applied(p, present.frame.Seq)
+		b.ahead[p].applied(present.frame.Seq)
+		b.ahead[p].together(present.frame.Seq)
+		switch {
+		case following != nil:
+			present, following = following, nil
+		case len(next.Events) > 0: // applied before it was said to be written: the frame was known already
+			present = b.beginApply(ctx, next)
+		default:
+			return nil
 		}
 	}
 }

@@ -10,6 +10,7 @@ type Cursor struct {
 	Incarnation string
 	Partition   int
 	Seq         uint64
+	After       uint64 // where not 0: the cursor must stand there at least, else the frame before is missing
 }
 
 // Changes is all that one apply transaction writes.

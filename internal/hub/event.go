@@ -162,7 +162,11 @@ type EventFrame struct {
 	Seq         uint64
 	// First is the sequence of the first message it was made of: what waits while a transaction runs is applied together. It
 	// equals Seq for one message alone.
-	First  uint64
+	First uint64
+	// After, where it is not 0, is the frame that must be applied before: it may still be on its way.
+	After  uint64
 	Oldest time.Time // the oldest received_at in it
 	Events []Event
+	// Written, if set, is called when the transaction that applies the frame lacks nothing but its commit. It must not block.
+	Written func()
 }

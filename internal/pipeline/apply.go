@@ -21,8 +21,8 @@ const maxFrameFailures = 3
 // fail become dead letters; what is wrong with the store itself (hub.ErrTransient) only ever delays.
 func (p *Pipeline) Apply(ctx context.Context, frame hub.EventFrame) error {
 	key := frameKey{frame.Incarnation, frame.Partition, frame.First}
-	cursor := hub.Cursor{Incarnation: frame.Incarnation, Partition: frame.Partition, Seq: frame.Seq}
-	err := p.applyOnce(ctx, frame.Events, &cursor, nil)
+	cursor := hub.Cursor{Incarnation: frame.Incarnation, Partition: frame.Partition, Seq: frame.Seq, After: frame.After}
+	err := p.applyOnce(ctx, frame.Events, &cursor, nil, frame.Written)
 	if err == nil || ctx.Err() != nil || errors.Is(err, hub.ErrTransient) {
 		if err == nil {
 			p.forgive(key)
@@ -35,7 +35,7 @@ func (p *Pipeline) Apply(ctx context.Context, frame hub.EventFrame) error {
 	var dead []hub.DeadLetter
 	for i := range frame.Events {
 		ev := &frame.Events[i]
-		err := p.applyOnce(ctx, frame.Events[i:i+1], nil, nil)
+		err := p.applyOnce(ctx, frame.Events[i:i+1], nil, nil, nil)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil || errors.Is(err, hub.ErrTransient):
@@ -49,7 +49,7 @@ func (p *Pipeline) Apply(ctx context.Context, frame hub.EventFrame) error {
 			})
 		}
 	}
-	if err := p.applyOnce(ctx, nil, &cursor, dead); err != nil {
+	if err := p.applyOnce(ctx, nil, &cursor, dead, nil); err != nil {
 		return err
 	}
 	p.forgive(key)
@@ -69,8 +69,8 @@ func (p *Pipeline) forgive(key frameKey) {
 	delete(p.failures, key)
 }
 
-// applyOnce is one transaction. Without a cursor the ledger alone keeps it from being applied twice.
-func (p *Pipeline) applyOnce(ctx context.Context, events []hub.Event, cursor *hub.Cursor, dead []hub.DeadLetter) error {
+// applyOnce is one transaction. Without a cursor the ledger alone keeps it from being applied twice. written is called before the commit.
+func (p *Pipeline) applyOnce(ctx context.Context, events []hub.Event, cursor *hub.Cursor, dead []hub.DeadLetter, written func()) error {
 	var done *goes
 	err := p.Store.Apply(ctx, func(ctx context.Context, tx hub.Tx) error {
 		done = nil
@@ -95,6 +95,9 @@ func (p *Pipeline) applyOnce(ctx context.Context, events []hub.Event, cursor *hu
 			return fmt.Errorf("save: %w", err)
 		}
 		done = g
+		if written != nil {
+			written()
+		}
 		return nil
 	})
 	if err == nil && done != nil {

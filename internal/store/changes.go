@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -35,9 +36,22 @@ func valueHash(parts ...string) []byte {
 }
 
 func advance(ctx context.Context, q querier, c hub.Cursor) (bool, error) {
-	n, err := q.exec(ctx, `INSERT INTO cursors (incarnation, partition_no, seq) VALUES ($1, $2, $3)
-		ON CONFLICT (incarnation, partition_no) DO UPDATE SET seq = excluded.seq WHERE cursors.seq < excluded.seq`, c.Incarnation, c.Partition, int64(c.Seq))
-	return n > 0, err
+	if c.After == 0 {
+		n, err := q.exec(ctx, `INSERT INTO cursors (incarnation, partition_no, seq) VALUES ($1, $2, $3)
+			ON CONFLICT (incarnation, partition_no) DO UPDATE SET seq = excluded.seq WHERE cursors.seq < excluded.seq`, c.Incarnation, c.Partition, int64(c.Seq))
+		return n > 0, err
+	}
+	n, err := q.exec(ctx, "UPDATE cursors SET seq = $1 WHERE incarnation = $2 AND partition_no = $3 AND seq < $1 AND seq >= $4",
+		int64(c.Seq), c.Incarnation, c.Partition, int64(c.After))
+	if n > 0 || err != nil {
+		return n > 0, err
+	}
+	var done int64
+	err = one(ctx, q, "SELECT coalesce(max(seq), 0) FROM cursors WHERE incarnation = $1 AND partition_no = $2", []any{c.Incarnation, c.Partition}, &done)
+	if err == nil && done < int64(c.After) {
+		err = fmt.Errorf("store: frame %d of partition %d waits for %d, the cursor stands at %d: %w", c.Seq, c.Partition, c.After, done, hub.ErrTransient)
+	}
+	return false, err
 }
 
 // openStates are those of a delivery that is not finished. The partial indexes name them in this order.

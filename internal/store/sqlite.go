@@ -29,7 +29,7 @@ func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	conn, err := openConn(path, writerCache)
+	conn, err := openConn(path, writerCache, "NORMAL") // the writer does the fsync itself
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
@@ -41,7 +41,7 @@ func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", path, err), conn.Close())
 	}
-	side, err := openConn(path, 1024)
+	side, err := openConn(path, 1024, "FULL")
 	if err != nil {
 		return errors.Join(fmt.Errorf("open %s: %w", path, err), conn.Close())
 	}
@@ -55,7 +55,7 @@ func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	s.read = reader{db: db, fail: readError}
-	s.db = newWriter(conn, side, s.now, s.log)
+	s.db = newWriter(path, conn, side, s.now, s.log)
 	return nil
 }
 
@@ -63,7 +63,8 @@ func dsn(path string, query url.Values) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 }
 
-func openConn(path string, cache int) (*sqlite.Conn, error) {
+// openConn opens a writing connection. With synchronous NORMAL a commit is in the log but not yet on disk, FULL waits for it.
+func openConn(path string, cache int, synchronous string) (*sqlite.Conn, error) {
 	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func openConn(path string, cache int) (*sqlite.Conn, error) {
 	conn.SetBusyTimeout(10 * time.Second)
 	q := sqliteQuerier{conn: conn}
 	for _, pragma := range []string{
-		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", "PRAGMA wal_autocheckpoint = 0",
+		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = " + synchronous, "PRAGMA wal_autocheckpoint = 0",
 		"PRAGMA temp_store = MEMORY", fmt.Sprintf("PRAGMA cache_size = -%d", cache), fmt.Sprintf("PRAGMA journal_size_limit = %d", logCap),
 	} {
 		if err := each(context.Background(), &q, pragma, nil, func(func(...any) error) error { return nil }); err != nil {

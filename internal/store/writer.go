@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -26,13 +28,22 @@ const (
 )
 
 // writer owns the only connection that writes. Everything else hands it closures.
+//
+// A commit writes to the log but does not wait for the disk; sync does, and only then are the jobs of that commit answered.
+// So the next turn works while the disk does, one fsync may serve several commits, and nobody is told of what a power cut
+// could undo. (PRAGMA synchronous = FULL would do the same fsync with the writer waiting for it.)
 type writer struct {
 	conn *sqlite.Conn // used by loop alone
 	side *sqlite.Conn // used by checkpoint alone
+	path string       // of the database; its log is path-wal
 	log  *slog.Logger
 	jobs chan *job
 	quit chan struct{}
 	wait sync.WaitGroup
+
+	committed chan []*job  // on their way to the disk
+	broken    atomic.Value // error: an fsync failed, and what the log holds cannot be known
+	changes   int64        // rows changed by conn since it was opened, at the last commit
 
 	tokens keyLocks
 	tx     sqliteTx
@@ -49,12 +60,13 @@ type job struct {
 	done     chan struct{}
 }
 
-func newWriter(conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
-	w := &writer{conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{})}
+func newWriter(path string, conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
+	w := &writer{path: path, conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{}), committed: make(chan []*job, commitsAhead)}
 	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w}
 	w.tx.late.forget()
-	w.wait.Add(2)
+	w.wait.Add(3)
 	go w.loop()
+	go w.sync()
 	go w.checkpoint()
 	return w
 }
@@ -105,34 +117,40 @@ func (w *writer) submit(j *job) error {
 
 func (w *writer) loop() {
 	defer w.wait.Done()
-	var group []*job
+	defer close(w.committed)
 	for {
 		select {
 		case j := <-w.jobs:
-			group = w.turn(j, group[:0])
-			clear(group)
+			w.turn(j)
 		case <-w.quit:
 			return
 		}
 	}
 }
 
-// turn runs first and whatever else waits, commits them together and answers all.
-func (w *writer) turn(first *job, group []*job) []*job {
+// turn runs first and whatever else waits, commits them together and passes all on to sync.
+func (w *writer) turn(first *job) {
 	if first.bare {
 		first.err = first.run()
 		close(first.done)
-		return group
+		return
 	}
-	group = append(group, first)
+	group := []*job{first}
 	start := time.Now()
 	w.weight = 0
-	err := w.statement("BEGIN IMMEDIATE")
+	err, _ := w.broken.Load().(error)
+	if err == nil {
+		err = w.statement("BEGIN IMMEDIATE")
+	}
 	if err == nil {
 		err = w.fill(&group, start)
 	}
 	if err == nil && w.tx.late.full() {
 		err = w.tx.enter()
+	}
+	changed := false
+	if err == nil {
+		changed, err = w.changed()
 	}
 	if err == nil {
 		err = w.statement("COMMIT")
@@ -150,10 +168,74 @@ func (w *writer) turn(first *job, group []*job) []*job {
 			}
 		}
 	}
+	if err == nil && changed {
+		w.committed <- group
+		return
+	}
+	answer(group)
+}
+
+// changed reports whether the transaction changed anything, or an earlier one that was rolled back did.
+func (w *writer) changed() (bool, error) {
+	var n int64
+	err := one(context.Background(), &w.tx.sqliteQuerier, "SELECT total_changes()", nil, &n)
+	changed := n != w.changes
+	w.changes = n
+	return changed, err
+}
+
+func answer(group []*job) {
 	for _, j := range group {
 		close(j.done)
 	}
-	return group
+}
+
+// commitsAhead is how many commits may wait for one fsync.
+const commitsAhead = 8
+
+// sync takes what was committed to the disk and answers. Where the disk fails, what the log holds there is unknown, and a
+// second fsync would not tell: nothing more is written until the process starts again and reads the log anew.
+func (w *writer) sync() {
+	defer w.wait.Done()
+	var log *os.File
+	defer func() {
+		if log != nil {
+			_ = log.Close() // nothing was written through it
+		}
+	}()
+	for group := range w.committed {
+		groups := [][]*job{group}
+		for more := true; more; {
+			select {
+			case group, more = <-w.committed:
+				groups = append(groups, group)
+			default:
+				more = false
+			}
+		}
+		err, _ := w.broken.Load().(error)
+		if err == nil && log == nil {
+			log, err = os.Open(w.path + "-wal")
+		}
+		if err == nil {
+			err = log.Sync()
+		}
+		if err != nil {
+			if w.broken.Load() == nil {
+				err = fmt.Errorf("store: the disk did not take the log, start again: %w: %w", err, hub.ErrTransient)
+				w.broken.Store(err)
+				w.log.Error("the database's log is not on disk; nothing more is written until the process starts again", "error", err)
+			}
+		}
+		for _, group := range groups {
+			for _, j := range group {
+				if j.err == nil && j.panicked == nil {
+					j.err = err
+				}
+			}
+			answer(group)
+		}
+	}
 }
 
 // fill runs jobs until the turn is full or nobody waits. An error means that the transaction is lost.
