@@ -184,7 +184,7 @@ func handBack(c *hub.Claimed, due time.Time) hub.Finished {
 	if c.Attempts > 0 {
 		state = hub.DeliveryRetrying
 	}
-	done := hub.Finished{DeliveryID: c.ID, Claim: c.Claim, State: state, DueAt: due, Uncertain: c.Uncertain}
+	done := hub.Finished{DeliveryID: c.ID, Row: c.Row, Claim: c.Claim, State: state, DueAt: due, Uncertain: c.Uncertain}
 	if c.Desired != nil {
 		done.Generation = c.Desired.Generation
 	}
@@ -202,7 +202,7 @@ func park(c *hub.Claimed, reason string) hub.Finished {
 func (d *Dispatcher) settle(c *hub.Claimed, policy Policy, result hub.Result) hub.Finished {
 	now := d.now()
 	done := hub.Finished{
-		DeliveryID: c.ID, Claim: c.Claim, ExternalID: result.ExternalID,
+		DeliveryID: c.ID, Row: c.Row, Claim: c.Claim, ExternalID: result.ExternalID,
 		Attempt: hub.Attempt{At: now, Status: result.Status, Outcome: result.Outcome, Error: result.Error},
 	}
 	if c.Desired != nil {

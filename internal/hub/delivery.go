@@ -45,6 +45,8 @@ type Delivery struct {
 	Last       *Attempt
 	// Claim fences a worker whose lease ran out: finishing with an older claim changes nothing.
 	Claim int64
+	// Row is where the store keeps it; 0 where it was not asked for.
+	Row int64
 }
 
 // DeliveryCause is what a delivery goes back to.
@@ -165,6 +167,7 @@ type Send struct {
 // Finished is an attempt's end.
 type Finished struct {
 	DeliveryID string
+	Row        int64 // that of the claimed delivery; 0 has it looked up
 	Claim      int64
 	State      string // the delivery's next state
 	DueAt      time.Time

@@ -140,7 +140,7 @@ func scanDesired(scan func(...any) error) (d hub.Desired, err error) {
 }
 
 // saveRare writes what few transactions have: pins, merges, desired state, dead letters.
-func saveRare(ctx context.Context, q querier, c *hub.Changes, now time.Time) error {
+func saveRare(ctx context.Context, q keeper, c *hub.Changes, now time.Time) error {
 	for i := range c.Pins {
 		if err := savePin(ctx, q, &c.Pins[i]); err != nil {
 			return err
@@ -168,8 +168,14 @@ func saveRare(ctx context.Context, q querier, c *hub.Changes, now time.Time) err
 	}
 	for _, done := range c.Closed {
 		if done.Reference != "" {
-			if _, err := q.exec(ctx, "UPDATE deliveries SET key = '' WHERE id = $1 AND key <> ''", done.Reference); err != nil {
+			places, err := q.rowsOf(ctx, momentDelivery, []string{done.Reference})
+			if err != nil {
 				return err
+			}
+			if no, there := places[done.Reference]; there {
+				if _, err := q.exec(ctx, "UPDATE deliveries SET key = '' WHERE no = $1 AND key <> ''", no); err != nil {
+					return err
+				}
 			}
 			continue
 		}
@@ -213,7 +219,12 @@ func printable(s string) string {
 }
 
 // saveWoken makes skipped desired state due again where the customer has become known.
-func saveWoken(ctx context.Context, q querier, c *hub.Changes, now time.Time) error {
+func saveWoken(ctx context.Context, q keeper, c *hub.Changes, now time.Time) error {
+	if len(c.Woken) > 0 {
+		if err := q.catchUp(); err != nil {
+			return err
+		}
+	}
 	for _, w := range c.Woken {
 		var waiting []hub.Desired
 		err := each(ctx, q, "SELECT "+desiredColumns+` FROM desired WHERE customer_id = $1 AND destination = $2 AND written_generation < generation
@@ -245,19 +256,21 @@ const insertDelivery = "INSERT INTO deliveries (" + deliveryColumns + `)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) ON CONFLICT DO NOTHING`
 
 // slotDelivery makes a delivery of the slot's present generation due, unless one is open.
-func slotDelivery(ctx context.Context, q querier, d *hub.Desired, subject hub.Subject, cause string, now time.Time) error {
+func slotDelivery(ctx context.Context, q keeper, d *hub.Desired, subject hub.Subject, cause string, now time.Time) error {
 	id := hub.DeriveID(hub.PrefixDelivery, d.Slot, strconv.FormatInt(d.Generation, 10))
-	n, err := q.exec(ctx, insertDelivery, id, d.Destination, d.Action, d.CustomerID, string(subject.Kind), subject.ID, hub.DeliveryDue, micros(now), 0, micros(now),
-		d.Slot, "", "", nil, "", micros(time.Time{}), 0, "", cause, "", 0)
-	if err != nil {
-		return err
-	}
-	if n > 0 {
-		_, err := q.exec(ctx, "INSERT INTO moments (customer_id, at, kind, no) SELECT customer_id, created_at, 3, no FROM deliveries WHERE id = $1", id)
+	added, err := q.addDelivery(ctx, []any{
+		id, d.Destination, d.Action, d.CustomerID, string(subject.Kind), subject.ID, hub.DeliveryDue, micros(now), 0, micros(now),
+		d.Slot, "", "", nil, "", micros(time.Time{}), 0, "", cause, "", 0,
+	})
+	if err != nil || added {
 		return err
 	}
 	// The id is there (this generation was tried before) or the slot has an open one.
-	_, err = q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE id = $2 AND state IN ('skipped', 'superseded')
-		AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), id)
+	places, err := q.rowsOf(ctx, momentDelivery, []string{id})
+	if err != nil {
+		return err
+	}
+	_, err = q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE no = $2 AND state IN ('skipped', 'superseded')
+		AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), places[id])
 	return err
 }

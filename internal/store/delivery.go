@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,7 @@ func (s *Store) names(ctx context.Context, query string, args ...any) ([]string,
 
 // Unpark makes the parked deliveries of destination due at now.
 func (s *Store) Unpark(ctx context.Context, destination string, now time.Time) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.exec(ctx, "UPDATE deliveries SET state = 'due', due_at = $1 WHERE destination = $2 AND state = 'parked' AND state IN "+aside, micros(now), destination)
 		return err
 	})
@@ -102,8 +103,13 @@ func (s *Store) Claim(ctx context.Context, destination string, now time.Time, le
 	}
 	query += " ORDER BY d.due_at, d.no LIMIT $3"
 	var claimed []hub.Claimed
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		claimed = nil
+		if ordered {
+			if err := q.catchUp(); err != nil {
+				return err
+			}
+		}
 		var lists [][]any
 		until := now.Add(lease)
 		err := each(ctx, q, query+q.skipping(), []any{destination, micros(now), limit}, func(scan func(...any) error) error {
@@ -115,6 +121,7 @@ func (s *Store) Claim(ctx context.Context, destination string, now time.Time, le
 			d.Uncertain = d.Uncertain || d.State == hub.DeliverySending
 			d.State, d.DueAt = hub.DeliverySending, at(micros(until))
 			d.Claim++
+			d.Row = no
 			lists = append(lists, []any{d.Claim, d.Uncertain, micros(until), no})
 			claimed = append(claimed, hub.Claimed{Delivery: d})
 			return nil
@@ -176,28 +183,19 @@ func desiredBySlot(ctx context.Context, q querier, slots []string, locking strin
 	return found, err
 }
 
-// inLists calls fn with the ids in sorted chunks and the text of the list. Chunks are filled up to few sizes by repeating
-// the last id, so that few statements are ever prepared.
+// inLists calls fn with the ids in sorted chunks and the text of the list.
 func inLists(ids []string, fn func(args []any, in string) error) error {
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
-	return chunks(ids, 256, func(some []string) error {
-		size := 1
-		for size < len(some) {
-			size *= 4
-		}
-		args := texts(some)
-		for len(args) < size {
-			args = append(args, args[len(some)-1])
-		}
-		return fn(args, "("+placeholders(1, size)+")")
-	})
+	return chunks(ids, 256, func(some []string) error { return fn(filled(texts(some))) })
 }
 
 func loadRecipients(ctx context.Context, q querier, claimed []hub.Claimed) error {
 	ids := make([]string, 0, len(claimed))
 	for i := range claimed {
 		claimed[i].Recipient.CustomerID = claimed[i].CustomerID
-		ids = append(ids, claimed[i].CustomerID)
+		if claimed[i].Body == nil { // a callback's body is frozen: it names whom it is about
+			ids = append(ids, claimed[i].CustomerID)
+		}
 	}
 	profiles := map[string][]hub.ProfileRecord{}
 	err := inLists(ids, func(args []any, in string) error {
@@ -226,7 +224,7 @@ func loadRecipients(ctx context.Context, q querier, claimed []hub.Claimed) error
 // Only who knows that nobody else works on the database may call it, such as the holder of the lock on SQLite's folder;
 // elsewhere the leases run out.
 func (s *Store) Release(ctx context.Context, now time.Time) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		if _, err := q.exec(ctx, "UPDATE deliveries SET due_at = $1 WHERE state IN "+claimable+" AND state = 'sending' AND due_at > $2", micros(now), micros(now)); err != nil {
 			return err
 		}
@@ -238,21 +236,29 @@ func (s *Store) Release(ctx context.Context, now time.Time) error {
 // Sending journals what is about to be written, in the transaction that sets sent_at, and adds it to what a slot's row has Tried. It wraps hub.ErrConflict and writes nothing
 // where one of the claims is not the newest any more: somebody else sends that.
 func (s *Store) Sending(ctx context.Context, sends []hub.Send) error {
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		var updates, entries [][]any
 		oldest := s.now().Add(-echoLife)
 		if err := trying(ctx, q, sends); err != nil {
 			return err
 		}
+		ids := make([]string, len(sends))
+		for i := range sends {
+			ids[i] = sends[i].DeliveryID
+		}
+		places, err := q.rowsOf(ctx, momentDelivery, ids)
+		if err != nil {
+			return err
+		}
 		for i := range sends {
 			f := &sends[i]
-			updates = append(updates, []any{micros(f.SentAt), f.DeliveryID, f.Claim})
+			updates = append(updates, []any{micros(f.SentAt), places[f.DeliveryID], f.Claim})
 			for j := range f.Writes {
 				w := &f.Writes[j]
 				entries = append(entries, []any{changeHash(w.Connection, &w.FieldChange), micros(w.SentAt)})
 			}
 		}
-		changed, err := q.many(ctx, "UPDATE deliveries SET sent_at = $1 WHERE id = $2 AND claim = $3 AND state = 'sending'", updates)
+		changed, err := q.many(ctx, "UPDATE deliveries SET sent_at = $1 WHERE no = $2 AND claim = $3 AND state = 'sending'", updates)
 		if err != nil {
 			return err
 		}
@@ -315,20 +321,31 @@ func (s *Store) Finish(ctx context.Context, done []hub.Finished) error {
 	if len(done) == 0 {
 		return nil
 	}
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		return s.finish(ctx, q, done)
 	})
 }
 
-func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) error {
+func (s *Store) finish(ctx context.Context, q keeper, done []hub.Finished) error {
 	byID := make(map[string]*hub.Finished, len(done))
-	ids := make([]string, 0, len(done))
+	var numbers []int64
+	var unplaced []string
 	for i := range done {
-		byID[done[i].DeliveryID] = &done[i]
-		ids = append(ids, done[i].DeliveryID)
+		f := &done[i]
+		byID[f.DeliveryID] = f
+		if f.Row != 0 {
+			numbers = append(numbers, f.Row)
+		} else {
+			unplaced = append(unplaced, f.DeliveryID)
+		}
 	}
+	places, err := q.rowsOf(ctx, momentDelivery, unplaced)
+	if err != nil {
+		return err
+	}
+	numbers = slices.AppendSeq(numbers, maps.Values(places))
 	// Slots first: the order of locks is desired state, then deliveries.
-	slots, err := lockSlotsOf(ctx, q, ids)
+	slots, err := lockSlotsOf(ctx, q, numbers)
 	if err != nil {
 		return err
 	}
@@ -336,22 +353,29 @@ func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) erro
 	var slotted []hub.Delivery
 	var dead []hub.DeadLetter
 	stats := map[string]*hub.ConnectionStat{}
-	err = inLists(ids, func(args []any, in string) error {
-		query := "SELECT " + deliveryColumns + " FROM deliveries WHERE id IN " + in + " AND state = 'sending' ORDER BY id" + q.locking()
+	err = inNumbers(numbers, func(args []any, in string) error {
+		query := "SELECT no, id, destination, subject_kind, subject_id, attempts, slot, external_id, cause, claim FROM deliveries WHERE no IN " + in +
+			" AND state = 'sending' ORDER BY no" + q.locking()
 		return each(ctx, q, query, args, func(scan func(...any) error) error {
-			d, err := scanDelivery(scan)
-			if err != nil {
+			var d hub.Delivery
+			var kind, cause string
+			if err := scan(&d.Row, &d.ID, &d.Destination, &kind, &d.Subject.ID, &d.Attempts, &d.Slot, &d.ExternalID, &cause, &d.Claim); err != nil {
 				return err
 			}
 			f := byID[d.ID]
-			if f.Claim != d.Claim {
+			if f == nil || f.Claim != d.Claim {
 				return nil
 			}
 			if d.Slot != "" {
+				var err error
+				if d.Cause, err = decodeCause(cause); err != nil {
+					return err
+				}
+				d.Subject.Kind = hub.SubjectKind(kind)
 				slotted = append(slotted, d)
 			}
 			if f.Attempt.At.IsZero() {
-				returns = append(returns, []any{f.State, micros(f.DueAt), f.Uncertain, d.ID})
+				returns = append(returns, []any{f.State, micros(f.DueAt), f.Uncertain, d.Row})
 				return nil
 			}
 			a := f.Attempt
@@ -364,8 +388,8 @@ func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) erro
 			if external == "" {
 				external = d.ExternalID
 			}
-			updates = append(updates, []any{f.State, micros(f.DueAt), d.Attempts + 1, last, external, f.Uncertain, d.ID})
-			attempts = append(attempts, []any{d.ID, micros(a.At), a.Status, string(a.Outcome), a.Error, int64(a.Duration)})
+			updates = append(updates, []any{f.State, micros(f.DueAt), d.Attempts + 1, last, external, f.Uncertain, d.Row})
+			attempts = append(attempts, []any{d.Row, micros(a.At), a.Status, string(a.Outcome), a.Error, int64(a.Duration)})
 			switch f.State {
 			case hub.DeliveryDead:
 				dead = append(dead, hub.DeadLetter{
@@ -387,9 +411,9 @@ func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) erro
 		query string
 		lists [][]any
 	}{
-		{"UPDATE deliveries SET state = $1, due_at = $2, uncertain = $3 WHERE id = $4", returns},
-		{"UPDATE deliveries SET state = $1, due_at = $2, attempts = $3, last = $4, external_id = $5, uncertain = $6 WHERE id = $7", updates},
-		{"INSERT INTO attempts (delivery_id, at, status, outcome, error, duration) VALUES ($1, $2, $3, $4, $5, $6)", attempts},
+		{"UPDATE deliveries SET state = $1, due_at = $2, uncertain = $3 WHERE no = $4", returns},
+		{"UPDATE deliveries SET state = $1, due_at = $2, attempts = $3, last = $4, external_id = $5, uncertain = $6 WHERE no = $7", updates},
+		{"INSERT INTO attempts (delivery_no, at, status, outcome, error, duration) VALUES ($1, $2, $3, $4, $5, $6)", attempts},
 	} {
 		if _, err := q.many(ctx, step.query, step.lists); err != nil {
 			return err
@@ -408,10 +432,10 @@ func (s *Store) finish(ctx context.Context, q querier, done []hub.Finished) erro
 }
 
 // lockSlotsOf locks the desired rows of deliveries, in order, and returns them by slot.
-func lockSlotsOf(ctx context.Context, q querier, deliveryIDs []string) (map[string]hub.Desired, error) {
+func lockSlotsOf(ctx context.Context, q querier, numbers []int64) (map[string]hub.Desired, error) {
 	var slots []string
-	err := inLists(deliveryIDs, func(args []any, in string) error {
-		return each(ctx, q, "SELECT slot FROM deliveries WHERE id IN "+in+" AND slot <> ''", args, func(scan func(...any) error) error {
+	err := inNumbers(numbers, func(args []any, in string) error {
+		return each(ctx, q, "SELECT slot FROM deliveries WHERE no IN "+in+" AND slot <> ''", args, func(scan func(...any) error) error {
 			var slot string
 			err := scan(&slot)
 			slots = append(slots, slot)
@@ -424,7 +448,7 @@ func lockSlotsOf(ctx context.Context, q querier, deliveryIDs []string) (map[stri
 	return desiredBySlot(ctx, q, slots, q.locking())
 }
 
-func (s *Store) finishSlot(ctx context.Context, q querier, d *hub.Delivery, f *hub.Finished, row hub.Desired) error {
+func (s *Store) finishSlot(ctx context.Context, q keeper, d *hub.Delivery, f *hub.Finished, row hub.Desired) error {
 	if row.Slot == "" || f.Generation == 0 {
 		return nil // the slot was merged away, or the value was never read
 	}
@@ -457,7 +481,11 @@ func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Deli
 	}
 	b.equal("destination", q.Destination)
 	if q.CustomerID != "" {
-		b.and("no IN (SELECT m.no FROM moments m WHERE m.customer_id = ? AND m.kind = 3)", q.CustomerID)
+		if s.late {
+			b.and("no IN (SELECT no FROM moments WHERE customer_id = ? AND kind = 3 UNION ALL SELECT no FROM moments_waiting WHERE customer_id = ? AND kind = 3)", q.CustomerID, q.CustomerID)
+		} else {
+			b.and("no IN (SELECT no FROM moments WHERE customer_id = ? AND kind = 3)", q.CustomerID)
+		}
 	}
 	var all []hub.Delivery
 	next, err := b.run(ctx, s.read, func(scan func(...any) error, key *int64) error {
@@ -471,9 +499,16 @@ func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Deli
 // Delivery returns one delivery and its attempts, the oldest first; hub.ErrNotFound where there is none.
 func (s *Store) Delivery(ctx context.Context, id string) (hub.Delivery, []hub.Attempt, error) {
 	var d hub.Delivery
-	err := each(ctx, s.read, "SELECT "+deliveryColumns+" FROM deliveries WHERE id = $1", []any{printable(id)}, func(scan func(...any) error) (err error) {
-		d, err = scanDelivery(scan)
-		return err
+	var row int64
+	places, err := s.rowsOf(ctx, momentDelivery, []string{id})
+	if err != nil {
+		return d, nil, err
+	}
+	err = inPlaces(places, func(args []any, in string) error {
+		return each(ctx, s.read, "SELECT "+deliveryColumns+", no FROM deliveries WHERE no IN "+in, args, func(scan func(...any) error) (err error) {
+			d, err = scanDelivery(scan, &row)
+			return err
+		})
 	})
 	if err != nil {
 		return d, nil, err
@@ -482,7 +517,7 @@ func (s *Store) Delivery(ctx context.Context, id string) (hub.Delivery, []hub.At
 		return d, nil, notFound("delivery", id)
 	}
 	var attempts []hub.Attempt
-	err = each(ctx, s.read, "SELECT at, status, outcome, error, duration FROM attempts WHERE delivery_id = $1 ORDER BY no", []any{d.ID}, func(scan func(...any) error) error {
+	err = each(ctx, s.read, "SELECT at, status, outcome, error, duration FROM attempts WHERE delivery_no = $1 ORDER BY no", []any{row}, func(scan func(...any) error) error {
 		var when, duration int64
 		var a hub.Attempt
 		var outcome string
@@ -513,15 +548,15 @@ func (s *Store) DeadLetters(ctx context.Context, p hub.Page) ([]hub.DeadLetter, 
 // any are given. It returns how many. One whose slot has an open delivery by now is left dead: the newest value is on its way already.
 func (s *Store) Redrive(ctx context.Context, destination string, ids []string, now time.Time) (int, error) {
 	var count int
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		count = 0
 		chosen, err := deadDeliveries(ctx, q, destination, ids)
 		if err != nil {
 			return err
 		}
-		for _, id := range chosen {
-			n, err := q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE id = $2 AND state = 'dead'
-				AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), id)
+		for id, no := range chosen {
+			n, err := q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE no = $2 AND state = 'dead'
+				AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), no)
 			if err != nil {
 				return err
 			}
@@ -538,28 +573,29 @@ func (s *Store) Redrive(ctx context.Context, destination string, ids []string, n
 	return count, err
 }
 
-func deadDeliveries(ctx context.Context, q querier, destination string, ids []string) (chosen []string, err error) {
-	collect := func(scan func(...any) error) error {
-		var id string
-		err := scan(&id)
-		chosen = append(chosen, id)
-		return err
-	}
+// deadDeliveries returns the places of those to redrive, by id.
+func deadDeliveries(ctx context.Context, q keeper, destination string, ids []string) (map[string]int64, error) {
+	chosen := map[string]int64{}
+	collect := func(scan func(...any) error) error { return scanPlace(scan, chosen) }
+	const dead = "SELECT id, no FROM deliveries WHERE state = 'dead' AND state IN " + aside
 	switch {
 	case len(ids) > 0:
-		err = inLists(ids, func(args []any, in string) error {
+		places, err := q.rowsOf(ctx, momentDelivery, ids)
+		if err != nil {
+			return nil, err
+		}
+		return chosen, inPlaces(places, func(args []any, in string) error {
 			if destination == "" {
-				return each(ctx, q, "SELECT id FROM deliveries WHERE id IN "+in+" AND state = 'dead'", args, collect)
+				return each(ctx, q, "SELECT id, no FROM deliveries WHERE no IN "+in+" AND state = 'dead'", args, collect)
 			}
 			n := len(args) + 1
-			return each(ctx, q, "SELECT id FROM deliveries WHERE id IN "+in+" AND state = 'dead' AND destination = "+placeholders(n, 1), append(args, destination), collect)
+			return each(ctx, q, "SELECT id, no FROM deliveries WHERE no IN "+in+" AND state = 'dead' AND destination = "+placeholders(n, 1), append(args, destination), collect)
 		})
 	case destination != "":
-		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead' AND state IN "+aside+" AND destination = $1", []any{destination}, collect)
+		return chosen, each(ctx, q, dead+" AND destination = $1", []any{destination}, collect)
 	default:
-		err = each(ctx, q, "SELECT id FROM deliveries WHERE state = 'dead' AND state IN "+aside, nil, collect)
+		return chosen, each(ctx, q, dead, nil, collect)
 	}
-	return chosen, err
 }
 
 // errStaleClaim is not hub.ErrConflict inside the transaction: repeating would not help.

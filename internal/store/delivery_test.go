@@ -68,6 +68,9 @@ func TestDeliveryLife(t *testing.T) {
 		diff(t, "claimed, the oldest due first", []string{"dlv_1", "dlv_2"}, ids(got))
 		want := c.Deliveries[1]
 		want.State, want.Claim, want.DueAt = hub.DeliverySending, 1, now.Add(lease)
+		if want.Row = got[0].Row; want.Row == 0 {
+			t.Error("a claim without its place")
+		}
 		diff(t, "claim", hub.Claimed{Delivery: want, Recipient: hub.Recipient{CustomerID: ada.ID, Identifiers: hub.UnionIdentifiers(ada.Profiles)}}, got[0])
 		if more := b.claim(t, "crm", now, 10, false); len(more) != 0 {
 			t.Errorf("claimed twice: %v", ids(more))
@@ -85,7 +88,7 @@ func TestDeliveryLife(t *testing.T) {
 			t.Fatal(err)
 		}
 		diff(t, "attempts", []hub.Attempt{attempt}, attempts)
-		want.State, want.DueAt, want.Attempts, want.SentAt, want.Last = hub.DeliveryRetrying, now.Add(time.Minute), 1, now, &attempt
+		want.State, want.DueAt, want.Attempts, want.SentAt, want.Last, want.Row = hub.DeliveryRetrying, now.Add(time.Minute), 1, now, &attempt, 0
 		diff(t, "retrying", want, d)
 		if d := b.state(t, "dlv_2"); d.State != hub.DeliveryDelivered || d.ExternalID != "t-9" {
 			t.Errorf("delivered: %+v", d)

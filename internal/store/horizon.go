@@ -93,7 +93,7 @@ func (s *Store) SaveHorizons(ctx context.Context, rows []hub.Horizon) error {
 	for i := range rows {
 		lists[i] = []any{rows[i].Connection, micros(rows[i].At), micros(rows[i].Hold), micros(rows[i].ComputedAt)}
 	}
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.many(ctx, `INSERT INTO horizons (connection, at, hold, computed_at) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (connection) DO UPDATE SET at = CASE WHEN horizons.at > excluded.at THEN horizons.at ELSE excluded.at END,
 			hold = excluded.hold, computed_at = excluded.computed_at`, lists)
@@ -121,7 +121,7 @@ func (s *Store) times(ctx context.Context, query string) (map[string]time.Time, 
 
 // OpenGap records that connection may have missed webhooks since start; an older open one stays.
 func (s *Store) OpenGap(ctx context.Context, connection string, start time.Time) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.exec(ctx, `INSERT INTO gaps (connection, start, opened_at) VALUES ($1, $2, $3)
 			ON CONFLICT (connection, start) DO UPDATE SET opened_at = excluded.opened_at`, connection, micros(start), micros(s.now()))
 		return err
@@ -130,7 +130,7 @@ func (s *Store) OpenGap(ctx context.Context, connection string, start time.Time)
 
 // CloseGaps closes gaps of connection that were opened at or before opened (wire time).
 func (s *Store) CloseGaps(ctx context.Context, connection string, opened time.Time) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.exec(ctx, "DELETE FROM gaps WHERE connection = $1 AND opened_at <= $2", connection, micros(opened))
 		return err
 	})
@@ -139,7 +139,7 @@ func (s *Store) CloseGaps(ctx context.Context, connection string, opened time.Ti
 // Lease takes or renews the named singleton duty for holder until now+ttl; false means somebody else has it. A ttl of zero or less gives it up.
 func (s *Store) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
 	var held bool
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		now := s.now()
 		n, err := q.exec(ctx, `INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3)
 			ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until WHERE leases.holder = excluded.holder OR leases.until <= $4`,
@@ -176,7 +176,7 @@ func (s *Store) Setting(ctx context.Context, key string) (string, error) {
 
 // SaveSetting saves a small durable value; "" removes it.
 func (s *Store) SaveSetting(ctx context.Context, key, value string) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		if value == "" {
 			_, err := q.exec(ctx, "DELETE FROM settings WHERE key = $1", key)
 			return err
@@ -189,7 +189,7 @@ func (s *Store) SaveSetting(ctx context.Context, key, value string) error {
 // FixSetting stores value if the key is absent and returns what is stored: for what is fixed at install.
 func (s *Store) FixSetting(ctx context.Context, key, value string) (string, error) {
 	var stored string
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		if _, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING", key, value); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func (s *Store) HydrationConnections(ctx context.Context, now time.Time) ([]stri
 // end of its lease.
 func (s *Store) ClaimHydration(ctx context.Context, connection string, now time.Time, lease time.Duration, limit int) ([]hub.HydrationRecord, error) {
 	var claimed []hub.HydrationRecord
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		claimed = nil
 		var object string
 		err := one(ctx, q, "SELECT object FROM hydrations WHERE connection = $1 AND state <> 'dead' AND due_at <= $2 ORDER BY due_at, received_at, object LIMIT 1"+q.skipping(),
@@ -106,7 +106,7 @@ func (s *Store) Fetched(ctx context.Context, rows []hub.HydrationRecord, bodies 
 		}
 		lists[i] = []any{rows[i].WebhookID, rows[i].Connection, rows[i].Object, rows[i].ID, rows[i].Item, micros(when), body}
 	}
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.many(ctx, `INSERT INTO fetched (webhook_id, connection, object, id, item, at, body) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (webhook_id, connection, object, id, item) DO UPDATE SET at = excluded.at, body = excluded.body`, lists)
 		return err
@@ -130,17 +130,21 @@ func (s *Store) FetchedBodies(ctx context.Context, webhookID string) (rows []hub
 // adds the rows of More, and moves their webhooks on: done when nothing of it waits any more, kinds and event ids added. A row whose
 // Claim is not the given one any more is left alone.
 func (s *Store) FinishHydration(ctx context.Context, done []hub.Hydrated) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		return finishHydration(ctx, q, done, s.now())
 	})
 }
 
-func finishHydration(ctx context.Context, q querier, done []hub.Hydrated, now time.Time) error {
+func finishHydration(ctx context.Context, q keeper, done []hub.Hydrated, now time.Time) error {
 	ids := make([]string, 0, len(done))
 	for i := range done {
 		ids = append(ids, done[i].WebhookID)
 	}
-	webhooks, err := webhooksByID(ctx, q, ids, q.locking())
+	places, err := q.rowsOf(ctx, placeWebhook, ids)
+	if err != nil {
+		return err
+	}
+	webhooks, err := webhooksAt(ctx, q, places, q.locking())
 	if err != nil {
 		return err
 	}
@@ -190,7 +194,7 @@ func finishHydration(ctx context.Context, q querier, done []hub.Hydrated, now ti
 		t.Kinds, t.EventIDs = union(t.Kinds, h.Kinds), union(t.EventIDs, h.EventIDs)
 	}
 	for _, w := range touched {
-		if err := moveWebhook(ctx, q, w); err != nil {
+		if err := moveWebhook(ctx, q, w, places[w.ID]); err != nil {
 			return err
 		}
 	}
@@ -198,7 +202,7 @@ func finishHydration(ctx context.Context, q querier, done []hub.Hydrated, now ti
 }
 
 // moveWebhook writes a webhook's kinds and events and, where it was hydrating, the state that its remaining rows give it.
-func moveWebhook(ctx context.Context, q querier, w *hub.WebhookRecord) error {
+func moveWebhook(ctx context.Context, q querier, w *hub.WebhookRecord, no int64) error {
 	var waiting, dead int64
 	if err := one(ctx, q, "SELECT count(*), coalesce(sum(CASE WHEN state = 'dead' THEN 1 ELSE 0 END), 0) FROM hydrations WHERE webhook_id = $1", []any{w.ID}, &waiting, &dead); err != nil {
 		return err
@@ -223,7 +227,7 @@ func moveWebhook(ctx context.Context, q querier, w *hub.WebhookRecord) error {
 	if err != nil {
 		return err
 	}
-	_, err = q.exec(ctx, "UPDATE webhooks SET state = $1, reason = $2, kinds = $3, event_ids = $4 WHERE id = $5", state, reason, kinds, events, w.ID)
+	_, err = q.exec(ctx, "UPDATE webhooks SET state = $1, reason = $2, kinds = $3, event_ids = $4 WHERE no = $5", state, reason, kinds, events, no)
 	return err
 }
 

@@ -25,7 +25,7 @@ func pinSubjects(c *hub.CustomerRecord) []string {
 
 // saveMerge moves what points at m.From to m.Into. Stages and transitions of From stay as its history, but nothing of it wakes any more.
 // Both customers are locked.
-func saveMerge(ctx context.Context, q querier, m *hub.Merge, now time.Time) error {
+func saveMerge(ctx context.Context, q keeper, m *hub.Merge, now time.Time) error {
 	var no int64
 	if err := one(ctx, q, "INSERT INTO merges (from_id, into_id, at, decided_at, reason, event_id, sequence) VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING no",
 		[]any{m.From, m.Into, micros(m.At), micros(m.DecidedAt), m.Reason, m.EventID, m.Sequence}, &no); err != nil {
@@ -103,7 +103,7 @@ func mergePins(ctx context.Context, q querier, m *hub.Merge) error {
 
 // mergeDesired moves desired state to the survivor's slots. Where the survivor has a row for the same field, hers stays, the other's goes
 // and its open deliveries are superseded.
-func mergeDesired(ctx context.Context, q querier, m *hub.Merge, now time.Time) error {
+func mergeDesired(ctx context.Context, q keeper, m *hub.Merge, now time.Time) error {
 	var moving []hub.Desired
 	err := each(ctx, q, "SELECT "+desiredColumns+" FROM desired WHERE customer_id = $1 ORDER BY slot"+q.locking(), []any{m.From}, func(scan func(...any) error) error {
 		d, err := scanDesired(scan)

@@ -61,7 +61,7 @@ func (s *Store) Drafts(ctx context.Context) ([]hub.ModelSet, error) {
 // newest one of that name, plus one where the hash differs. Where the newest set has the same hash, that one is returned.
 func (s *Store) SaveDraft(ctx context.Context, set hub.ModelSet) (hub.ModelSet, error) {
 	var saved hub.ModelSet
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		newest, err := loadSets(ctx, q, "ORDER BY number DESC LIMIT 1")
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func nextVersion(ctx context.Context, q querier, m *hub.ModelVersion) (int, erro
 // Publish makes the set of that number the active one and retires the former. Publishing the active set again changes nothing. Of two
 // publishes at once the later one wins. It wraps hub.ErrNotFound for an unknown number.
 func (s *Store) Publish(ctx context.Context, number int64, now time.Time) error {
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		var state string
 		err := one(ctx, q, "SELECT state FROM model_sets WHERE number = $1"+q.locking(), []any{number}, &state)
 		if errors.Is(err, hub.ErrNotFound) {
@@ -162,7 +162,7 @@ func (s *Store) Models(ctx context.Context) ([]hub.ModelVersion, error) {
 // Activate returns the number of the connector's manifest as it is now. It grows whenever the hash changes, back to an old one too.
 func (s *Store) Activate(ctx context.Context, connector, hash string) (int64, error) {
 	var number int64
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		var newest string
 		err := one(ctx, q, "SELECT number, hash FROM activations WHERE connector = $1 ORDER BY number DESC LIMIT 1", []any{connector}, &number, &newest)
 		if errors.Is(err, hub.ErrNotFound) {

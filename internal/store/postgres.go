@@ -80,7 +80,7 @@ func (p *postgres) apply(ctx context.Context, fn func(context.Context, hub.Tx) e
 	})
 }
 
-func (p *postgres) write(ctx context.Context, fn func(context.Context, querier) error) error {
+func (p *postgres) write(ctx context.Context, fn func(context.Context, keeper) error) error {
 	return p.transact(ctx, func(tx pgx.Tx) error { return fn(ctx, &postgresQuerier{tx: tx}) })
 }
 
@@ -138,6 +138,22 @@ type postgresQuerier struct{ tx pgx.Tx }
 
 func (q *postgresQuerier) locking() string  { return " FOR UPDATE" }
 func (q *postgresQuerier) skipping() string { return " FOR UPDATE SKIP LOCKED" }
+
+func (q *postgresQuerier) rowsOf(ctx context.Context, kind int64, ids []string) (map[string]int64, error) {
+	return rowsByID(ctx, q, kind, ids)
+}
+
+func (q *postgresQuerier) addDelivery(ctx context.Context, args []any) (bool, error) {
+	n, err := q.exec(ctx, withMoments(insertDelivery, "created_at", momentDelivery), args...)
+	return n > 0, err
+}
+
+func (q *postgresQuerier) addWebhooks(ctx context.Context, lists [][]any) error {
+	_, err := q.many(ctx, insertWebhook, lists)
+	return err
+}
+
+func (q *postgresQuerier) catchUp() error { return nil }
 
 // numbers turns the booleans among args into 0 and 1, and refuses text that PostgreSQL would.
 func numbers(args []any) ([]any, error) {

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -30,10 +32,25 @@ type querier interface {
 	skipping() string
 }
 
+// keeper is the querier of a writing transaction. It also knows where rows lie by their ids, which SQLite's tables of deliveries and
+// webhooks do not say themselves (sqlite_late.go).
+type keeper interface {
+	querier
+	// rowsOf returns the row numbers of those ids that the table of that kind has.
+	rowsOf(ctx context.Context, kind int64, ids []string) (map[string]int64, error)
+	// addDelivery inserts a delivery and its moment unless its id, or an open one of its slot, is there. The arguments are those of
+	// insertDelivery.
+	addDelivery(ctx context.Context, args []any) (added bool, err error)
+	// addWebhooks inserts webhooks that are not there.
+	addWebhooks(ctx context.Context, lists [][]any) error
+	// catchUp makes moments complete.
+	catchUp() error
+}
+
 // database is one of the two: how transactions are run on it.
 type database interface {
 	apply(ctx context.Context, fn func(context.Context, hub.Tx) error) error
-	write(ctx context.Context, fn func(context.Context, querier) error) error
+	write(ctx context.Context, fn func(context.Context, keeper) error) error
 	// exclusive runs fn under a connection's lock with its sealed token and saves what it returns.
 	exclusive(ctx context.Context, connection string, fn func(sealed []byte) ([]byte, error), now int64) error
 	close() error
@@ -138,4 +155,74 @@ func chunks[T any](list []T, size int, fn func([]T) error) error {
 		list = list[n:]
 	}
 	return nil
+}
+
+// tableOf is the table whose rows a kind of place is about.
+func tableOf(kind int64) string {
+	switch kind {
+	case momentEvent:
+		return "events"
+	case momentDelivery:
+		return "deliveries"
+	default:
+		return "webhooks"
+	}
+}
+
+// rowsByID is rowsOf where the table has an index on its ids.
+func rowsByID(ctx context.Context, q querier, kind int64, ids []string) (map[string]int64, error) {
+	found := make(map[string]int64, len(ids))
+	err := inLists(ids, func(args []any, in string) error {
+		return each(ctx, q, "SELECT id, no FROM "+tableOf(kind)+" WHERE id IN "+in, args, func(scan func(...any) error) error {
+			return scanPlace(scan, found)
+		})
+	})
+	return found, err
+}
+
+func scanPlace(scan func(...any) error, found map[string]int64) error {
+	var id string
+	var no int64
+	err := scan(&id, &no)
+	found[id] = no
+	return err
+}
+
+// inPlaces is inLists for the row numbers of places, ascending.
+func inPlaces(places map[string]int64, fn func(args []any, in string) error) error {
+	return inNumbers(slices.Collect(maps.Values(places)), fn)
+}
+
+func inNumbers(numbers []int64, fn func(args []any, in string) error) error {
+	slices.Sort(numbers)
+	return chunks(slices.Compact(numbers), 256, func(some []int64) error {
+		args := make([]any, 0, len(some))
+		for _, no := range some {
+			args = append(args, no)
+		}
+		return fn(filled(args))
+	})
+}
+
+// filled repeats the last argument up to one of few sizes, so that few statements are ever prepared.
+func filled(args []any) ([]any, string) {
+	size := 1
+	for size < len(args) {
+		size *= 4
+	}
+	for len(args) < size {
+		args = append(args, args[len(args)-1])
+	}
+	return args, "(" + placeholders(1, size) + ")"
+}
+
+// rowsOf returns the row numbers of those ids, for reading.
+func (s *Store) rowsOf(ctx context.Context, kind int64, ids []string) (map[string]int64, error) {
+	for i := range ids {
+		ids[i] = printable(ids[i])
+	}
+	if s.late {
+		return rowsByHash(ctx, s.read, kind, ids)
+	}
+	return rowsByID(ctx, s.read, kind, ids)
 }

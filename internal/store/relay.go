@@ -34,7 +34,7 @@ func (s *Store) Published(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		// The counter's row serialises two relays, so that positions become visible in their order.
 		if _, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ('feed.lock', '1') ON CONFLICT (key) DO UPDATE SET value = excluded.value"); err != nil {
 			return err

@@ -17,7 +17,7 @@ func (s *Store) prune(ctx context.Context, query string, args ...any) (int64, er
 	var total int64
 	for {
 		var n int64
-		err := s.write(ctx, func(ctx context.Context, q querier) (err error) {
+		err := s.write(ctx, func(ctx context.Context, q keeper) (err error) {
 			n, err = q.exec(ctx, strings.Replace(query, "?", strconv.Itoa(pruneBatch), 1), slices.Clone(args)...)
 			return err
 		})
@@ -47,7 +47,7 @@ func (s *Store) PruneRejected(ctx context.Context, keep int, before time.Time) (
 
 // PruneFeed deletes published outbox rows that were published before then. Positions are never given twice.
 func (s *Store) PruneFeed(ctx context.Context, before time.Time) (int64, error) {
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		// The next position must stay above the deleted ones.
 		var last sql.NullInt64
 		if err := one(ctx, q, "SELECT max(position) FROM outbox WHERE position IS NOT NULL", nil, &last); err != nil || !last.Valid {

@@ -1,8 +1,8 @@
 package store
 
 import (
+	"context"
 	"fmt"
-	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -127,7 +127,7 @@ func (t *sqliteTx) saveLedger(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
-		l.add(eventHash(r.ID), t.conn.LastInsertRowID())
+		l.add(momentEvent, idHash(r.ID), t.conn.LastInsertRowID())
 	}
 	return nil
 }
@@ -153,14 +153,6 @@ func (t *sqliteTx) replace(r *hub.LedgerRecord) error {
 	return nil
 }
 
-// moment enters the row inserted last into the customer's history.
-func (t *sqliteTx) moment(customerID string, when time.Time, kind int64) error {
-	no := t.conn.LastInsertRowID()
-	b := t.prepare("INSERT INTO moments (customer_id, at, kind, no) VALUES ($1, $2, $3, $4)")
-	b.text(customerID).time(when).int(kind).int(no)
-	return b.run()
-}
-
 func (t *sqliteTx) saveTransitions(c *hub.Changes) error {
 	for i := range c.Transitions {
 		r := &c.Transitions[i]
@@ -180,6 +172,12 @@ const transitionColumns = "id, subject_kind, subject_id, customer_id, model, ver
 func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
 	for i := range c.Deliveries {
 		r := &c.Deliveries[i]
+		if there, err := t.has(momentDelivery, r.ID); err != nil || there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		b := t.prepare(insertDelivery)
 		b.text(r.ID).text(r.Destination).text(r.Action).text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.State).time(r.DueAt).
 			int(int64(r.Attempts)).time(r.CreatedAt).text(r.Slot).text(r.Key).encoded(encodeValues(r.Params)).bytes(r.Body).text(r.Reference).time(r.SentAt).
@@ -187,12 +185,36 @@ func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
 		if err := b.run(); err != nil {
 			return err
 		}
-		if t.conn.Changes() == 0 {
-			continue // there already
+		if t.conn.Changes() > 0 { // else the slot has an open one
+			t.late.add(momentDelivery, idHash(r.ID), t.conn.LastInsertRowID())
 		}
-		if err := t.moment(r.CustomerID, r.CreatedAt, momentDelivery); err != nil {
+	}
+	return nil
+}
+
+// addDelivery is saveDeliveries for one that was made inside the store.
+func (t *sqliteTx) addDelivery(ctx context.Context, args []any) (bool, error) {
+	id, _ := args[0].(string)
+	if there, err := t.has(momentDelivery, id); err != nil || there {
+		return false, err
+	}
+	n, err := t.exec(ctx, insertDelivery, args...)
+	if err == nil && n > 0 {
+		t.late.add(momentDelivery, idHash(id), t.conn.LastInsertRowID())
+	}
+	return n > 0, err
+}
+
+func (t *sqliteTx) addWebhooks(ctx context.Context, lists [][]any) error {
+	if _, err := t.behind(); err != nil {
+		return err
+	}
+	for _, args := range lists {
+		if _, err := t.exec(ctx, insertWebhook, args...); err != nil {
 			return err
 		}
+		id, _ := args[0].(string)
+		t.late.add(placeWebhook, idHash(id), t.conn.LastInsertRowID())
 	}
 	return nil
 }

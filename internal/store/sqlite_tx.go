@@ -354,7 +354,7 @@ func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	}
 	if len(c.Merges) > 0 {
 		// A merge moves the moments: all of them must be there.
-		if err := t.enter(); err != nil {
+		if err := t.catchUp(); err != nil {
 			return err
 		}
 	}

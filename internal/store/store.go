@@ -76,7 +76,7 @@ func (s *Store) Apply(ctx context.Context, fn func(context.Context, hub.Tx) erro
 }
 
 // write runs fn in one transaction of its own; conflicts repeat it.
-func (s *Store) write(ctx context.Context, fn func(context.Context, querier) error) error {
+func (s *Store) write(ctx context.Context, fn func(context.Context, keeper) error) error {
 	return s.db.write(ctx, fn)
 }
 

@@ -17,6 +17,8 @@ const (
 	momentDelivery   = 3
 	momentMerge      = 4
 	momentPin        = 5 // pins have no rows of their own there: they are few and change in place
+
+	placeWebhook = 6 // webhooks are in nobody's history, but found by id as events and deliveries are
 )
 
 // moment is a place in a customer's history, in the order of the timeline.

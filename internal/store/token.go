@@ -34,7 +34,7 @@ func (w *writer) exclusive(ctx context.Context, connection string, fn func([]byt
 	}
 	defer release()
 	var old []byte
-	err = w.write(ctx, func(ctx context.Context, q querier) error {
+	err = w.write(ctx, func(ctx context.Context, q keeper) error {
 		return one(ctx, q, "SELECT sealed FROM tokens WHERE connection = $1", []any{connection}, &old)
 	})
 	if err != nil && !errors.Is(err, hub.ErrNotFound) {
@@ -46,7 +46,7 @@ func (w *writer) exclusive(ctx context.Context, connection string, fn func([]byt
 	}
 	// The vendor may have made the old token worthless: the new one is saved even when the caller has gone away.
 	ctx = context.WithoutCancel(ctx)
-	return w.write(ctx, func(ctx context.Context, q querier) error {
+	return w.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.exec(ctx, saveToken, connection, sealed, now)
 		return err
 	})

@@ -10,6 +10,8 @@ import (
 
 const webhookColumns = "id, connection, received_at, state, reason, kinds, event_ids, incarnation, seq, item, activation"
 
+const insertWebhook = "INSERT INTO webhooks (" + webhookColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+
 func scanWebhook(scan func(...any) error, more ...any) (w hub.WebhookRecord, err error) {
 	var received, seq int64
 	var kinds, events string
@@ -24,13 +26,17 @@ func scanWebhook(scan func(...any) error, more ...any) (w hub.WebhookRecord, err
 // (the same activation) never moves a row back from done. It returns how many rows existed already.
 func (s *Store) SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydrations []hub.HydrationRecord, dead []hub.DeadLetter) (int, error) {
 	var existing int
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		existing = 0
 		ids := make([]string, 0, len(rows))
 		for i := range rows {
 			ids = append(ids, rows[i].ID)
 		}
-		old, err := webhooksByID(ctx, q, ids, q.locking())
+		places, err := q.rowsOf(ctx, placeWebhook, ids)
+		if err != nil {
+			return err
+		}
+		old, err := webhooksAt(ctx, q, places, q.locking())
 		if err != nil {
 			return err
 		}
@@ -71,7 +77,7 @@ func (s *Store) SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydr
 				return err
 			}
 			if there {
-				updates = append(updates, []any{w.State, printable(w.Reason), kinds, events, w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation, w.ID})
+				updates = append(updates, []any{w.State, printable(w.Reason), kinds, events, w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation, places[w.ID]})
 			} else {
 				inserts = append(inserts, []any{
 					w.ID, w.Connection, micros(w.ReceivedAt), w.State, printable(w.Reason), kinds, events,
@@ -79,11 +85,11 @@ func (s *Store) SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydr
 				})
 			}
 		}
-		if _, err := q.many(ctx, "INSERT INTO webhooks ("+webhookColumns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", inserts); err != nil {
+		if err := q.addWebhooks(ctx, inserts); err != nil {
 			return err
 		}
 		if _, err := q.many(ctx, `UPDATE webhooks SET state = $1, reason = $2, kinds = $3, event_ids = $4, incarnation = $5, seq = $6, item = $7, activation = $8
-			WHERE id = $9`, updates); err != nil {
+			WHERE no = $9`, updates); err != nil {
 			return err
 		}
 		if err := saveHydrations(ctx, q, hydrations); err != nil {
@@ -120,10 +126,11 @@ func forgetDead(ctx context.Context, q querier, ref string) error {
 	return err
 }
 
-func webhooksByID(ctx context.Context, q querier, ids []string, locking string) (map[string]hub.WebhookRecord, error) {
-	found := make(map[string]hub.WebhookRecord, len(ids))
-	err := inLists(ids, func(args []any, in string) error {
-		return each(ctx, q, "SELECT "+webhookColumns+" FROM webhooks WHERE id IN "+in+" ORDER BY id"+locking, args, func(scan func(...any) error) error {
+// webhooksAt returns the rows at those places, by id.
+func webhooksAt(ctx context.Context, q querier, places map[string]int64, locking string) (map[string]hub.WebhookRecord, error) {
+	found := make(map[string]hub.WebhookRecord, len(places))
+	err := inPlaces(places, func(args []any, in string) error {
+		return each(ctx, q, "SELECT "+webhookColumns+" FROM webhooks WHERE no IN "+in+" ORDER BY no"+locking, args, func(scan func(...any) error) error {
 			w, err := scanWebhook(scan)
 			found[w.ID] = w
 			return err
@@ -134,12 +141,16 @@ func webhooksByID(ctx context.Context, q querier, ids []string, locking string) 
 
 // Webhooks returns the rows of those ids; unknown ids are absent.
 func (s *Store) Webhooks(ctx context.Context, ids []string) (map[string]hub.WebhookRecord, error) {
-	return webhooksByID(ctx, s.read, ids, "")
+	places, err := s.rowsOf(ctx, placeWebhook, ids)
+	if err != nil {
+		return nil, err
+	}
+	return webhooksAt(ctx, s.read, places, "")
 }
 
 // Webhook returns one row, or hub.ErrNotFound.
 func (s *Store) Webhook(ctx context.Context, id string) (hub.WebhookRecord, error) {
-	found, err := webhooksByID(ctx, s.read, []string{id}, "")
+	found, err := s.Webhooks(ctx, []string{id})
 	if err != nil {
 		return hub.WebhookRecord{}, err
 	}
@@ -181,7 +192,7 @@ func (s *Store) SaveRejected(ctx context.Context, rows []hub.Rejected) error {
 		}
 		lists[i] = []any{r.ID, r.Connection, micros(r.At), r.Reason, printable(r.Detail), headers, r.Size}
 	}
-	return s.write(ctx, func(ctx context.Context, q querier) error {
+	return s.write(ctx, func(ctx context.Context, q keeper) error {
 		_, err := q.many(ctx, "INSERT INTO rejected (id, connection, at, reason, detail, headers, size) VALUES ($1, $2, $3, $4, $5, $6, $7)", lists)
 		return err
 	})

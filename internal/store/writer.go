@@ -85,8 +85,8 @@ func (w *writer) apply(ctx context.Context, fn func(context.Context, hub.Tx) err
 	})
 }
 
-func (w *writer) write(ctx context.Context, fn func(context.Context, querier) error) error {
-	return w.do(ctx, func() error { return fn(ctx, &w.tx.sqliteQuerier) })
+func (w *writer) write(ctx context.Context, fn func(context.Context, keeper) error) error {
+	return w.do(ctx, func() error { return fn(ctx, &w.tx) })
 }
 
 // do hands run to the writer and returns after the commit that holds it. Once begun it is waited for, whatever ctx says:
@@ -146,7 +146,7 @@ func (w *writer) turn(first *job) {
 		err = w.fill(&group, start)
 	}
 	if err == nil && w.tx.late.full() {
-		err = w.tx.enter()
+		err = w.tx.catchUp()
 	}
 	changed := false
 	if err == nil {
@@ -346,7 +346,7 @@ func (w *writer) checkpoint() {
 		case <-w.quit:
 			return
 		}
-		err := w.submit(&job{ctx: context.Background(), run: w.tx.enter, done: make(chan struct{})})
+		err := w.submit(&job{ctx: context.Background(), run: w.tx.catchUp, done: make(chan struct{})})
 		if err != nil && !errors.Is(err, errClosed) {
 			w.log.Error("enter the newest events", "error", err)
 		}

@@ -174,14 +174,14 @@ CREATE INDEX deliveries_key ON deliveries (customer_id, key) WHERE key <> '' AND
 
 CREATE TABLE attempts (
   no          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  delivery_id TEXT COLLATE "C" NOT NULL,
+  delivery_no BIGINT NOT NULL,
   at          BIGINT NOT NULL,
   status      BIGINT NOT NULL,
   outcome     TEXT COLLATE "C" NOT NULL,
   error       TEXT COLLATE "C" NOT NULL,
   duration    BIGINT NOT NULL
 );
-CREATE INDEX attempts_delivery ON attempts (delivery_id);
+CREATE INDEX attempts_delivery ON attempts (delivery_no);
 
 -- Writes of ours, until the webhook that each causes has been seen. hash: of connection, object, id, field and value.
 CREATE TABLE journal (

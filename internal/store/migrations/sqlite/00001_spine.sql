@@ -43,7 +43,7 @@ CREATE TABLE identifiers (
 ) WITHOUT ROWID;
 CREATE INDEX identifiers_customer ON identifiers (customer_id);
 
--- One row per version of an event: the ledger and the history in one. Found by event_ids, which is entered late.
+-- One row per version of an event: the ledger and the history in one. Found by ids, which is entered late.
 CREATE TABLE events (
   no          INTEGER PRIMARY KEY,
   id          TEXT NOT NULL,
@@ -58,11 +58,12 @@ CREATE TABLE events (
   body        TEXT NOT NULL
 );
 
--- Where the versions of an event lie: hash is the first 8 bytes of its id's SHA-256.
-CREATE TABLE event_ids (
+-- Where the versions of an event (kind 1), a delivery (3) and a webhook (6) lie: hash is the first 8 bytes of the id's SHA-256.
+CREATE TABLE ids (
   hash INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
   no   INTEGER NOT NULL,
-  PRIMARY KEY (hash, no)
+  PRIMARY KEY (hash, kind, no)
 ) WITHOUT ROWID;
 
 -- Rows lie in the order of their making, as those of customers and profiles do: who came at the same time is written at the same time.
@@ -136,18 +137,19 @@ CREATE TABLE moments (
   PRIMARY KEY (customer_id, at, kind, no)
 ) WITHOUT ROWID;
 
--- Up to which no events (1) and transitions (2) are entered in event_ids and moments. Entered one by one they would cost two
--- random pages per event; many at a time share them.
+-- Up to which no events (1), transitions (2), deliveries (3) and webhooks (6) are entered in ids and moments. Entered one by one
+-- each would cost a random page; many at a time share them.
 CREATE TABLE entered (
   kind INTEGER PRIMARY KEY,
   upto INTEGER NOT NULL
 );
-INSERT INTO entered (kind, upto) VALUES (1, 0), (2, 0);
+INSERT INTO entered (kind, upto) VALUES (1, 0), (2, 0), (3, 0), (6, 0);
 
 -- Moments that are not entered yet.
 CREATE VIEW moments_waiting AS
   SELECT customer_id, occurred_at AS at, 1 AS kind, no FROM events WHERE no > (SELECT upto FROM entered WHERE kind = 1)
-  UNION ALL SELECT customer_id, at, 2, no FROM transitions WHERE no > (SELECT upto FROM entered WHERE kind = 2);
+  UNION ALL SELECT customer_id, at, 2, no FROM transitions WHERE no > (SELECT upto FROM entered WHERE kind = 2)
+  UNION ALL SELECT customer_id, created_at, 3, no FROM deliveries WHERE no > (SELECT upto FROM entered WHERE kind = 3);
 
 CREATE TABLE desired (
   slot               TEXT NOT NULL PRIMARY KEY,
@@ -167,7 +169,7 @@ CREATE INDEX desired_customer ON desired (customer_id);
 -- due_at of a sending row is the end of its lease, so one index finds all that a worker may take.
 CREATE TABLE deliveries (
   no           INTEGER PRIMARY KEY,
-  id           TEXT NOT NULL UNIQUE,
+  id           TEXT NOT NULL, -- found by ids
   destination  TEXT NOT NULL,
   action       TEXT NOT NULL,
   customer_id  TEXT NOT NULL,
@@ -196,14 +198,14 @@ CREATE INDEX deliveries_key ON deliveries (customer_id, key) WHERE key <> '' AND
 
 CREATE TABLE attempts (
   no          INTEGER PRIMARY KEY,
-  delivery_id TEXT NOT NULL,
+  delivery_no INTEGER NOT NULL,
   at          INTEGER NOT NULL,
   status      INTEGER NOT NULL,
   outcome     TEXT NOT NULL,
   error       TEXT NOT NULL,
   duration    INTEGER NOT NULL
 );
-CREATE INDEX attempts_delivery ON attempts (delivery_id);
+CREATE INDEX attempts_delivery ON attempts (delivery_no);
 
 -- Writes of ours, until the webhook that each causes has been seen. hash: of connection, object, id, field and value.
 CREATE TABLE journal (
@@ -247,7 +249,7 @@ CREATE TABLE fetched (
 
 CREATE TABLE webhooks (
   no          INTEGER PRIMARY KEY,
-  id          TEXT NOT NULL UNIQUE,
+  id          TEXT NOT NULL, -- found by ids
   connection  TEXT NOT NULL,
   received_at INTEGER NOT NULL,
   state       TEXT NOT NULL,
