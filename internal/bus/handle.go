@@ -313,7 +313,7 @@ func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame)
 		}
 		if err != nil {
 			if following != nil {
-				<-following.done // refused by the cursor
+				_ = <-following.done // refused by the cursor
 			}
 			if present.frame.First == seq {
 				return err

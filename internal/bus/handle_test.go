@@ -75,6 +75,62 @@ func TestFailedFramesComeAgainInOrder(t *testing.T) {
 	}
 }
 
+// A frame that is handed over while the one before is not committed yet is refused when that one fails; both come again, in order.
+func TestFrameReadAheadOfOneThatFails(t *testing.T) {
+	t.Parallel()
+	b := openBus(t, nil)
+	var mu sync.Mutex
+	var order []string
+	var cursor uint64
+	calls, refused := 0, 0
+	following := make(chan struct{})
+	b.HandleEvents(func(ctx context.Context, frame hub.EventFrame) error {
+		mu.Lock()
+		calls++
+		call := calls
+		mu.Unlock()
+		if call == 1 { // everything is written, and then the commit fails: the next frame is on its way by then
+			frame.Written()
+			select {
+			case <-following:
+			case <-ctx.Done():
+			}
+			return fmt.Errorf("commit: %w", hub.ErrTransient)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if call == 2 {
+			defer close(following)
+		}
+		if frame.After > cursor {
+			refused++
+			return fmt.Errorf("frame %d waits for %d: %w", frame.Seq, frame.After, hub.ErrTransient)
+		}
+		if frame.Seq > cursor {
+			cursor = frame.Seq
+			for _, ev := range frame.Events {
+				order = append(order, ev.ID)
+			}
+		}
+		return nil
+	})
+	b.start(t)
+	var want []string
+	for n := range 3 {
+		ev := someEvent(t, n)
+		want = append(want, ev.ID)
+		if err := b.PublishEvents(t.Context(), []hub.Event{ev}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all frames", func() bool { mu.Lock(); defer mu.Unlock(); return len(order) == 3 })
+	mu.Lock()
+	defer mu.Unlock()
+	if diff := cmp.Diff(want, order); diff != "" || refused != 1 {
+		t.Errorf("refused %d times\n%s", refused, diff)
+	}
+}
+
 // What cannot be read goes to the dead letters with its place; a moved frame is skipped; both are acked.
 func TestUnreadableAndMovedFrames(t *testing.T) {
 	t.Parallel()

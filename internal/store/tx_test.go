@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -189,6 +190,8 @@ func TestAdvance(t *testing.T) {
 			{hub.Cursor{Incarnation: "a", Partition: 1, Seq: 2}, true},
 			{hub.Cursor{Incarnation: "b", Partition: 0, Seq: 1}, true},
 			{hub.Cursor{Incarnation: "a", Partition: 0, Seq: 6}, true},
+			{hub.Cursor{Incarnation: "a", Partition: 0, Seq: 8, After: 6}, true},
+			{hub.Cursor{Incarnation: "a", Partition: 0, Seq: 8, After: 6}, false},
 		} {
 			b.tx(t, func(ctx context.Context, tx hub.Tx) error {
 				got, err := tx.Advance(ctx, step.cursor)
@@ -198,6 +201,16 @@ func TestAdvance(t *testing.T) {
 				return err
 			})
 		}
-		diff(t, "cursors", []hub.Cursor{{Incarnation: "a", Seq: 6}, {Incarnation: "a", Partition: 1, Seq: 2}, {Incarnation: "b", Seq: 1}}, must(b.Cursors(t.Context()))(t))
+		// A frame whose predecessor is missing is refused, on a partition that nothing was applied to as well.
+		for _, early := range []hub.Cursor{{Incarnation: "a", Partition: 0, Seq: 10, After: 9}, {Incarnation: "c", Partition: 0, Seq: 2, After: 1}} {
+			err := b.Apply(t.Context(), func(ctx context.Context, tx hub.Tx) error {
+				_, err := tx.Advance(ctx, early)
+				return err
+			})
+			if !errors.Is(err, hub.ErrTransient) {
+				t.Errorf("advance to %v: %v", early, err)
+			}
+		}
+		diff(t, "cursors", []hub.Cursor{{Incarnation: "a", Seq: 8}, {Incarnation: "a", Partition: 1, Seq: 2}, {Incarnation: "b", Seq: 1}}, must(b.Cursors(t.Context()))(t))
 	})
 }
