@@ -15,7 +15,7 @@ const keepScores = 366
 // replaces the snapshot of that version. Of very old ones the oldest is forgotten.
 func (s *Store) SaveScores(ctx context.Context, snapshot hub.ScoresRecord) (int64, error) {
 	version := snapshot.Version
-	err := s.write(ctx, func(ctx context.Context, q querier) error {
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
 		version = snapshot.Version
 		if version == 0 {
 			if err := one(ctx, q, "SELECT coalesce(max(version), 0) + 1 FROM scores", nil, &version); err != nil {
