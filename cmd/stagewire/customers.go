@@ -84,14 +84,6 @@ func labels(st server.Stage, lang string) string {
 	}
 }
 
-func stagesOf(stages map[string]server.Stage) []string {
-	var parts []string
-	for _, model := range slices.Sorted(maps.Keys(stages)) {
-		parts = append(parts, model+"="+stages[model].Stage)
-	}
-	return parts
-}
-
 func identifiers(cu server.Customer) string {
 	var parts []string
 	for _, id := range cu.Identifiers {

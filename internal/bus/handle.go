@@ -313,7 +313,8 @@ func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame)
 		}
 		if err != nil {
 			if following != nil {
-				_ = <-following.done // refused by the cursor
+				refused := <-following.done // by the cursor
+				b.log.Debug("the frame behind one that failed", "stream", streamEvents, "seq", following.frame.First, "error", refused)
 			}
 			if present.frame.First == seq {
 				return err
