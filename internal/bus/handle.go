@@ -253,7 +253,7 @@ func (b *Bus) handleEvents(m *message.Message) error {
 		if err := b.onEvents(ctx, frame); err != nil {
 			return err
 		}
-		b.backlog.applied(p, seq)
+		b.applied(p, seq)
 		return nil
 	}
 	b.join(ctx, &frame)
@@ -323,9 +323,7 @@ func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame)
 			b.log.Warn("frame read ahead was not applied and will come again", "stream", streamEvents, "seq", present.frame.First, "error", err)
 			return nil
 		}
-		b.backlog.applied(p, present.frame.Seq)
-		b.ahead[p].applied(present.frame.Seq)
-		b.ahead[p].together(present.frame.Seq)
+		b.applied(p, present.frame.Seq)
 		switch {
 		case following != nil:
 			present, following = following, nil
@@ -335,6 +333,13 @@ func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame)
 			return nil
 		}
 	}
+}
+
+// applied notes that everything of partition p through seq is.
+func (b *Bus) applied(p int, seq uint64) {
+	b.backlog.applied(p, seq)
+	b.ahead[p].applied(seq)
+	b.ahead[p].together(seq)
 }
 
 // applySafely makes a panic an error: it runs outside of the recoverer's goroutine.
