@@ -14,8 +14,8 @@ import (
 	"github.com/stagewire/stagewire/rules"
 )
 
-// recipes is how many the cookbook has at the least.
-const recipes = 30
+// recipes is how many the cookbook has at the least; the manual says "more than thirty".
+const recipes = 31
 
 // cookbook reads the recipes by file name, and what models know of each other: the shipped ones and the cookbook's.
 func cookbook(t *testing.T) (files map[string][]byte, env lifecycle.Env) {
