@@ -35,8 +35,18 @@ func newModelsCommand(g *globals) *cobra.Command {
 					stages = append(stages, s.Name+":"+strconv.Itoa(s.Customers))
 				}
 				return []string{m.Name, strconv.Itoa(m.Version), m.State, m.Of, yes(m.PathDependent), strings.Join(stages, " ")}
-			}); err != nil || !slices.ContainsFunc(page.Items, func(m server.Model) bool { return m.ReadsScores }) && page.Scores == nil {
+			}); err != nil {
 				return err
+			}
+			for _, m := range page.Items {
+				if m.Failures > 0 {
+					if _, err := fmt.Fprintf(c.OutOrStdout(), "%s: %d conditions failed since the hub started and counted as not holding; its log and stagewire explain say which\n", m.Name, m.Failures); err != nil {
+						return err
+					}
+				}
+			}
+			if !slices.ContainsFunc(page.Items, func(m server.Model) bool { return m.ReadsScores }) && page.Scores == nil {
+				return nil
 			}
 			return printScores(c.OutOrStdout(), page.Scores)
 		},

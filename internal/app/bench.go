@@ -25,9 +25,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/stagewire/stagewire/internal/config"
-	"github.com/stagewire/stagewire/internal/fact"
-	"github.com/stagewire/stagewire/internal/hub"
-	"github.com/stagewire/stagewire/internal/store"
 )
 
 // BenchOptions is what a benchmark may be told.
@@ -50,6 +47,7 @@ type BenchResult struct {
 	Decide    BenchDecide    `json:"decide"`
 	Callback  BenchCallback  `json:"callback"`
 	Calm      BenchCalm      `json:"calm"`
+	Rules     BenchRules     `json:"rules"`
 	Wakes     BenchWakes     `json:"wakes"`
 	Memory    BenchMemory    `json:"memory"`
 	StartMS   float64        `json:"start_ms"`
@@ -118,6 +116,9 @@ type BenchMemory struct {
 
 const benchConnections = 64
 
+// BenchParts are what BenchOptions.Only can name.
+var BenchParts = []string{"accept", "decide", "callback", "calm", "rules", "wakes"}
+
 type bench struct {
 	o      BenchOptions
 	dir    string
@@ -147,32 +148,29 @@ func Bench(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 		o.Say("round %d: reference %.0f/s", round+1, ref.rate())
 		var acc burst
 		var dec, cal passage
-		if b.does("accept") {
-			acc, err = b.accept(ctx)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("accept: %w", err)
-		}
-		o.Say("round %d: accepted %.0f/s, %.2f of it", round+1, acc.rate(), acc.rate()/ref.rate())
-		if b.does("decide") {
-			dec, err = b.whole(ctx, false)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("decide: %w", err)
-		}
-		o.Say("round %d: decided %.0f/s, %.2f of it", round+1, dec.rate, dec.rate/ref.rate())
-		if b.does("callback") {
-			cal, err = b.whole(ctx, true)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("callback: %w", err)
-		}
-		o.Say("round %d: callbacks %.0f/s, %.2f of it", round+1, cal.rate, cal.rate/ref.rate())
 		reference, refCPU = append(reference, ref.rate()), append(refCPU, micros(ref.cpu, ref.accepted))
-		accept, acceptRatio, acceptCPU = append(accept, acc.rate()), append(acceptRatio, acc.rate()/ref.rate()), append(acceptCPU, micros(acc.cpu, acc.accepted))
-		p50, p99 = append(p50, millis(acc.quantile(0.5))), append(p99, millis(acc.quantile(0.99)))
-		decide, decideRatio, decideCPU = append(decide, dec.rate), append(decideRatio, dec.rate/ref.rate()), append(decideCPU, dec.cpu)
-		callback, callbackRatio, callbackCPU = append(callback, cal.rate), append(callbackRatio, cal.rate/ref.rate()), append(callbackCPU, cal.cpu)
+		if b.does("accept") {
+			if acc, err = b.accept(ctx); err != nil {
+				return nil, fmt.Errorf("accept: %w", err)
+			}
+			o.Say("round %d: accepted %.0f/s, %.2f of it", round+1, acc.rate(), acc.rate()/ref.rate())
+			accept, acceptRatio, acceptCPU = append(accept, acc.rate()), append(acceptRatio, acc.rate()/ref.rate()), append(acceptCPU, micros(acc.cpu, acc.accepted))
+			p50, p99 = append(p50, millis(acc.quantile(0.5))), append(p99, millis(acc.quantile(0.99)))
+		}
+		if b.does("decide") {
+			if dec, err = b.whole(ctx, false); err != nil {
+				return nil, fmt.Errorf("decide: %w", err)
+			}
+			o.Say("round %d: decided %.0f/s, %.2f of it", round+1, dec.rate, dec.rate/ref.rate())
+			decide, decideRatio, decideCPU = append(decide, dec.rate), append(decideRatio, dec.rate/ref.rate()), append(decideCPU, dec.cpu)
+		}
+		if b.does("callback") {
+			if cal, err = b.whole(ctx, true); err != nil {
+				return nil, fmt.Errorf("callback: %w", err)
+			}
+			o.Say("round %d: callbacks %.0f/s, %.2f of it", round+1, cal.rate, cal.rate/ref.rate())
+			callback, callbackRatio, callbackCPU = append(callback, cal.rate), append(callbackRatio, cal.rate/ref.rate()), append(callbackCPU, cal.cpu)
+		}
 	}
 	r := &b.result
 	r.Reference = BenchReference{median(reference), median(refCPU)}
@@ -180,10 +178,15 @@ func Bench(ctx context.Context, o BenchOptions) (*BenchResult, error) {
 	r.Decide = BenchDecide{median(decide), median(decideRatio), median(decideCPU)}
 	r.Callback = BenchCallback{RPS: median(callback), Ratio: median(callbackRatio), CPUus: median(callbackCPU)}
 	r.Memory.PeakMiB = max(r.Memory.PeakMiB, peakMiB())
-	if !b.does("calm") {
-		b.o.Seconds = 0
-	} else if err := b.calm(ctx); err != nil {
-		return nil, fmt.Errorf("calm: %w", err)
+	if b.does("calm") {
+		if err := b.calm(ctx); err != nil {
+			return nil, fmt.Errorf("calm: %w", err)
+		}
+	}
+	if b.does("rules") {
+		if err := b.rules(); err != nil {
+			return nil, fmt.Errorf("rules: %w", err)
+		}
 	}
 	if err := b.wakes(ctx); err != nil {
 		return nil, fmt.Errorf("wakes: %w", err)
@@ -428,73 +431,23 @@ func (s *sink) latencies(list []order, _ burst, rate float64) []time.Duration {
 	return out
 }
 
-// wakes measures silence: a store full of customers whose wake-ups lie ahead, and many that come due at once.
-func (b *bench) wakes(ctx context.Context) error {
-	if b.o.Wakes == 0 || !b.does("wakes") {
-		return nil
-	}
-	cfg, path, err := b.config("wakes", "", "")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return err
-	}
-	const due = 10_000
-	now := time.Now()
-	soon := now.Add(time.Duration(b.o.Wakes/4000)*time.Second + 25*time.Second).Truncate(time.Millisecond)
-	if err := seedWakes(ctx, cfg.DataDir, b.o.Wakes, due, now, soon); err != nil {
-		return err
-	}
-	b.o.Say("%d customers seeded", b.o.Wakes+due)
-	_, set, err := b.o.Load(path)
-	if err != nil {
-		return err
-	}
-	a, err := Open(ctx, Options{Config: cfg, Connectors: set, Load: b.o.Load, Log: b.o.Log, Version: "bench"})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	rest(ctx, 3*time.Second)
-	cpu, begin := processCPU(), time.Now()
-	rest(ctx, 10*time.Second)
-	b.result.Wakes = BenchWakes{Customers: b.o.Wakes, Due: due, IdlePercent: 100 * float64(processCPU()-cpu) / float64(time.Since(begin)) / float64(runtime.NumCPU())}
-	polls := time.Now()
-	for range 1000 {
-		if _, err := a.store.Due(ctx, "clc", now, wakeProbe); err != nil {
-			return err
-		}
-	}
-	b.result.Wakes.PollUs = micros(time.Since(polls), 1000)
-	for ctx.Err() == nil && time.Now().Before(soon.Add(2*time.Minute)) {
-		if a.pipeline.Counts().Wakes >= due {
-			break
-		}
-		rest(ctx, 5*time.Millisecond)
-	}
-	b.result.Wakes.DecidedMS = millis(time.Since(soon))
-	b.o.Say("%d customers waiting: %.2f %% idle CPU, poll %.0f µs; %d due at once decided within %.0f ms", b.o.Wakes, b.result.Wakes.IdlePercent, b.result.Wakes.PollUs, due, b.result.Wakes.DecidedMS)
-	cancel()
-	return <-done
-}
-
-const wakeProbe = 256
-
 // Print writes the table of the README.
 func (r *BenchResult) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintf(t, "%s, %d cores, %s, %s\n\n", r.Machine.CPU, r.Machine.Cores, r.Machine.OS, r.Machine.Go)
 	fmt.Fprintln(t, "WHAT\tPER SECOND\tOF REFERENCE\tFLOOR / GOAL\tCPU PER EVENT")
 	fmt.Fprintf(t, "bare Fiber handler, HMAC checked\t%.0f\t1\t\t%.0f µs\n", r.Reference.RPS, r.Reference.CPUus)
-	fmt.Fprintf(t, "durable accept\t%.0f\t%.2f\t0.30 / 0.35\t%.0f µs\n", r.Accept.RPS, r.Accept.Ratio, r.Accept.CPUus)
-	fmt.Fprintf(t, "webhook to decided and committed\t%.0f\t%.2f\t0.12 / 0.17\t%.0f µs\n", r.Decide.EPS, r.Decide.Ratio, r.Decide.CPUus)
-	fmt.Fprintf(t, "webhook to callback received\t%.0f\t%.2f\t0.08 / 0.15\t%.0f µs\n", r.Callback.RPS, r.Callback.Ratio, r.Callback.CPUus)
-	fmt.Fprintf(t, "\nat %.0f/s: accept p50 %.1f ms, p99 %.1f ms; webhook to callback p50 %.1f ms, p99 %.1f ms\n", r.Calm.RPS, r.Calm.AcceptP50ms, r.Calm.AcceptP99ms, r.Callback.P50ms, r.Callback.P99ms)
+	row := func(measured float64, format string, args ...any) {
+		if measured > 0 {
+			fmt.Fprintf(t, format, args...)
+		}
+	}
+	row(r.Accept.RPS, "durable accept\t%.0f\t%.2f\t0.30 / 0.35\t%.0f µs\n", r.Accept.RPS, r.Accept.Ratio, r.Accept.CPUus)
+	row(r.Decide.EPS, "webhook to decided and committed\t%.0f\t%.2f\t0.12 / 0.17\t%.0f µs\n", r.Decide.EPS, r.Decide.Ratio, r.Decide.CPUus)
+	row(r.Callback.RPS, "webhook to callback received\t%.0f\t%.2f\t0.08 / 0.15\t%.0f µs\n", r.Callback.RPS, r.Callback.Ratio, r.Callback.CPUus)
+	row(r.Calm.RPS, "\nat %.0f/s: accept p50 %.1f ms, p99 %.1f ms; webhook to callback p50 %.1f ms, p99 %.1f ms\n", r.Calm.RPS, r.Calm.AcceptP50ms, r.Calm.AcceptP99ms, r.Callback.P50ms, r.Callback.P99ms)
 	fmt.Fprintf(t, "memory: idle %.0f MiB, peak %.0f MiB (load generator included); cold start to first accepted webhook %.0f ms\n", r.Memory.IdleMiB, r.Memory.PeakMiB, r.StartMS)
+	row(float64(r.Rules.Models), "deciding one customer, facts at hand: %.1f µs CPU by clc, %.1f µs by all %d shipped models of customers\n", r.Rules.OneUs, r.Rules.AllUs, r.Rules.Models)
 	if r.Wakes.Customers > 0 {
 		fmt.Fprintf(t, "%d customers waiting for their silence: %.2f %% CPU idle, %.0f µs a poll; %d due at once decided within %.0f ms\n", r.Wakes.Customers, r.Wakes.IdlePercent, r.Wakes.PollUs, r.Wakes.Due, r.Wakes.DecidedMS)
 	}
@@ -554,50 +507,4 @@ func statusMiB(key string) float64 {
 		}
 	}
 	return 0
-}
-
-// silence is clc's: a customer is lost after so long without a paid order.
-const silence = 180 * 24 * time.Hour
-
-// seedWakes fills a store with customers as apply would have left them: waiting ones whose silence comes due in months, and due ones
-// whose silence comes due at soon.
-func seedWakes(ctx context.Context, dir string, waiting, due int, now, soon time.Time) error {
-	s, err := store.Open(ctx, store.Options{Dir: dir})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	const batch = 2000
-	for from := 0; from < waiting+due; from += batch {
-		var c hub.Changes
-		for i := from; i < min(from+batch, waiting+due); i++ {
-			last := now.Add(-time.Duration(i%100) * 24 * time.Hour).Truncate(time.Millisecond)
-			if i >= waiting {
-				last = soon.Add(-silence)
-			}
-			number := strconv.Itoa(i)
-			id := hub.Identifier{Kind: "shopify_customer", Connection: "shop", Value: number, Record: true}
-			ev := hub.Event{
-				ID: hub.EventID("shop", number, "order.paid"), Kind: "order.paid", Connection: "shop", OccurredAt: last, ReceivedAt: last,
-				Identifiers: []hub.Identifier{id}, Properties: map[string]any{"id": number},
-			}
-			var profile fact.Profile
-			profile.Put(&ev)
-			customer := hub.DeriveID(hub.PrefixCustomer, ev.ProfileID())
-			c.Customers = append(c.Customers, &hub.CustomerRecord{
-				ID: customer, Kind: hub.SubjectCustomer, Sequence: 2, FirstEventAt: last, DecidedAt: last, CreatedAt: now, UpdatedAt: now,
-			})
-			c.Profiles = append(c.Profiles, hub.ProfileRecord{
-				ID: ev.ProfileID(), CustomerID: customer, Connection: "shop", Key: id.Key(), Identifiers: []hub.Identifier{id}, Facts: profile.Encode(),
-			})
-			c.Stages = append(c.Stages, hub.StageRecord{
-				Subject: hub.Subject{Kind: hub.SubjectCustomer, ID: customer}, CustomerID: customer, Model: "clc", Version: 1, Stage: "new",
-				Since: last, By: hub.ByRule, DecidedAt: last, WakesAt: last.Add(silence),
-			})
-		}
-		if err := s.Apply(ctx, func(ctx context.Context, tx hub.Tx) error { return tx.Save(ctx, &c) }); err != nil {
-			return err
-		}
-	}
-	return nil
 }

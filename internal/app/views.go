@@ -96,6 +96,7 @@ func (v views) Models(ctx context.Context) ([]server.Model, error) {
 	v.mu.RLock()
 	compiled := v.compiled
 	v.mu.RUnlock()
+	failed := v.pipeline.Counts().Failed
 	versions, err := v.store.Models(ctx)
 	if err != nil {
 		return nil, err
@@ -105,6 +106,9 @@ func (v views) Models(ctx context.Context) ([]server.Model, error) {
 	add := func(m *lifecycle.Model, version int, state, text string) {
 		dependent, _ := m.PathDependent()
 		info := server.Model{Name: m.Name, Version: version, State: state, Of: string(m.Of), PathDependent: dependent, ReadsScores: m.Needs().Has(expression.NeedsScores), Labels: m.Labels, Text: text}
+		if state == hub.ModelActive {
+			info.Failures = failed[m.Name]
+		}
 		for _, s := range m.Stages {
 			info.Stages = append(info.Stages, server.ModelStage{Name: s.Name, Labels: s.Labels, Asks: s.Asks})
 		}

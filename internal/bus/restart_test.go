@@ -203,17 +203,11 @@ func fullDisk(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	ballast := filepath.Join(dir, "ballast")
-	fill(t, ballast)
-	if free == 1 {
-		// Leave less than one webhook needs, so that it is JetStream that runs into the wall and not our guard.
-		info, err := os.Stat(ballast)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(ballast, info.Size()-300<<10); err != nil {
-			t.Fatal(err)
-		}
+	var leave int64
+	if free == 1 { // less than one webhook needs, so that it is JetStream that runs into the wall and not our guard
+		leave = 300 << 10
 	}
+	fill(t, ballast, leave)
 	eventually(t, "busy", func() bool { return errors.Is(publish(), hub.ErrBusy) })
 	if b.Healthy(t.Context()) == nil {
 		t.Error("healthy on a full disk")
@@ -234,24 +228,25 @@ func fullDisk(t *testing.T, dir string) {
 	}
 }
 
-// fill writes to path until the disk is full.
-func fill(t *testing.T, path string) {
+// fill writes to path until no more than leave bytes (about) are free. At no time are fewer.
+func fill(t *testing.T, path string, leave int64) {
 	t.Helper()
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for size := 1 << 20; size > 0; size /= 2 {
-		for err == nil {
-			_, err = f.Write(make([]byte, size))
-		}
-		if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, io.ErrShortWrite) {
+	for {
+		var disk syscall.Statfs_t
+		if err := syscall.Statfs(filepath.Dir(path), &disk); err != nil {
 			t.Fatal(err)
 		}
-		err = nil
-		if size == 1 {
-			break
+		room := int64(disk.Bavail)*disk.Bsize - leave //nolint:gosec // of a small tmpfs
+		if room < disk.Bsize {
+			return
+		}
+		if _, err := f.Write(make([]byte, min(room, 1<<20))); err != nil && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, io.ErrShortWrite) {
+			t.Fatal(err)
 		}
 	}
 }

@@ -238,11 +238,12 @@ func (b *Bus) eventsConsumer(ctx context.Context, subject string) (jetstream.Con
 	if err := b.checkCursors(ctx); err != nil {
 		return nil, err
 	}
-	applied, err := b.cursors(ctx)
-	if err != nil {
-		return nil, err
-	}
+	// The consumer first: what it has acked by then, another process has applied before, so the cursors read afterwards know of it.
 	consumer, err := js.Consumer(ctx, streamEvents, name)
+	applied, failed := b.cursors(ctx)
+	if failed != nil {
+		return nil, failed
+	}
 	if err == nil {
 		if consumer.CachedInfo().AckFloor.Stream <= applied[p] {
 			return consumer, nil

@@ -321,7 +321,7 @@ func (g *goes) move(m *mind, model *ActiveModel, deal, from, to string, at time.
 
 func (g *goes) failed(model *ActiveModel, m *mind, errs []error) {
 	for _, err := range errs {
-		g.tally.decision(model.Name, "error")
+		g.tally.decision(model.Name, outcomeError)
 		g.p.Log.Warn("expression did not evaluate, counts as not holding", "model", model.Name, "customer_id", m.ID, "error", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stagewire/stagewire/internal/bus"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/lifecycle"
@@ -58,8 +59,10 @@ func newHarness(t *testing.T, url string) *harness {
 
 func (h *harness) newPipeline(t *testing.T, holder string) *pipeline.Pipeline {
 	t.Helper()
+	h.registry = prometheus.NewRegistry()
 	p := pipeline.New(pipeline.Config{
-		Store: h.store, Publisher: &memory{}, Backlog: &idle{}, Connections: nobody{}, Clock: pipeline.WallClock{Now: func() time.Time { return h.now }},
+		Registerer: h.registry,
+		Store:      h.store, Publisher: &memory{}, Backlog: &idle{}, Connections: nobody{}, Clock: pipeline.WallClock{Now: func() time.Time { return h.now }},
 		Now: time.Now, Log: quiet(), Holder: holder, Source: "stagewire/test",
 		Encode: bus.EncodeEvent,
 	})

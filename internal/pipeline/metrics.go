@@ -24,9 +24,11 @@ type metrics struct {
 	tally Counts
 }
 
-// Counts is what was counted since the start, per connection, plus the wake-ups that moved somebody.
+// Counts is what was counted since the start, per connection, plus, per model, the decisions in which a condition failed (it counted as not
+// holding), and the wake-ups that moved somebody.
 type Counts struct {
 	Events, Echoes, Duplicates, StageChanges map[string]int
+	Failed                                   map[string]int
 	Wakes                                    int
 }
 
@@ -76,7 +78,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "stagewire_horizon_held_seconds",
 			Help: "How far the connection's horizon lies behind business now.",
 		}, []string{"connection"}),
-		tally: Counts{Events: map[string]int{}, Echoes: map[string]int{}, Duplicates: map[string]int{}, StageChanges: map[string]int{}},
+		tally: Counts{Events: map[string]int{}, Echoes: map[string]int{}, Duplicates: map[string]int{}, StageChanges: map[string]int{}, Failed: map[string]int{}},
 	}
 	if reg != nil {
 		reg.MustRegister(m.events, m.ignored, m.echoes, m.duplicates, m.decisions, m.transitions, m.redelivered, m.dead, m.late, m.wakes, m.held)
@@ -87,7 +89,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // prepare makes all label values of the program visible as zero.
 func (m *metrics) prepare(program *Program) {
 	for _, model := range program.Models {
-		for _, outcome := range [...]string{"moved", "stayed", "error"} {
+		for _, outcome := range [...]string{"moved", "stayed", outcomeError} {
 			m.decisions.WithLabelValues(model.Name, outcome)
 		}
 	}
@@ -100,7 +102,7 @@ func (m *metrics) counts() Counts {
 	for _, pair := range [...]struct {
 		to   *map[string]int
 		from map[string]int
-	}{{&out.Events, m.tally.Events}, {&out.Echoes, m.tally.Echoes}, {&out.Duplicates, m.tally.Duplicates}, {&out.StageChanges, m.tally.StageChanges}} {
+	}{{&out.Events, m.tally.Events}, {&out.Echoes, m.tally.Echoes}, {&out.Duplicates, m.tally.Duplicates}, {&out.StageChanges, m.tally.StageChanges}, {&out.Failed, m.tally.Failed}} {
 		*pair.to = make(map[string]int, len(pair.from))
 		maps.Copy((*pair.to), pair.from)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/govalues/decimal"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stagewire/stagewire/internal/fact"
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/pipeline"
@@ -220,6 +221,7 @@ type harness struct {
 	pipeline *pipeline.Pipeline
 	now      time.Time
 	seq      uint64 // of the frames of own events
+	registry *prometheus.Registry
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -16,6 +16,10 @@ type tally struct {
 func (t *tally) event(connection, kind string) { bump(&t.events, [2]string{connection, kind}) }
 func (t *tally) duplicate(connection string)   { bump(&t.duplicates, connection) }
 func (t *tally) echo(connection string)        { bump(&t.echoes, connection) }
+
+// outcomeError is a decision of which a condition failed: it counted as not holding.
+const outcomeError = "error"
+
 func (t *tally) decision(model, outcome string) {
 	bump(&t.decisions, [2]string{model, outcome})
 }
@@ -68,6 +72,11 @@ func (m *metrics) add(t *tally) {
 	}
 	for k, n := range t.changes {
 		m.tally.StageChanges[k] += n
+	}
+	for k, n := range t.decisions {
+		if k[1] == outcomeError {
+			m.tally.Failed[k[0]] += n
+		}
 	}
 	m.tally.Wakes += t.wakes
 }

@@ -88,10 +88,25 @@ func (p *Pipeline) decideDue(ctx context.Context, ids []string) error {
 
 // wake chains one customer's due wake-ups in all models. Each wake-up that moves her is a go of its own.
 func (g *goes) wake(ctx context.Context, m *mind) error {
+	g.useComputed()
 	if err := g.chainToHorizon(m); err != nil {
 		return err
 	}
 	return g.effects(ctx, m, nil)
+}
+
+// useComputed takes over the horizon that made the customers due: the rows in SQL may be older by horizonSave, and she would be due again and
+// again until they are not. What holds silence back is always saved, so where a hold differs the row is newer.
+func (g *goes) useComputed() {
+	computed := g.p.horizon.Load()
+	if computed == nil {
+		return
+	}
+	for name, saved := range g.horizons {
+		if h, ok := (*computed)[name]; ok && h.Hold.Equal(saved.Hold) && h.At.After(saved.At) {
+			g.horizons[name] = h
+		}
+	}
 }
 
 // Rest computes the horizon, decides what is due up to it, and reports whether silence has nothing left to say at business

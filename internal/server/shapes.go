@@ -271,15 +271,17 @@ type DeadLetter struct {
 
 // Model is one model.
 type Model struct {
-	Name          string            `json:"name"`
-	Version       int               `json:"version"`
-	State         string            `json:"state"`
-	Of            string            `json:"of"`
-	PathDependent bool              `json:"path_dependent"`
-	ReadsScores   bool              `json:"reads_scores"`
-	Labels        map[string]string `json:"labels"`
-	Stages        []ModelStage      `json:"stages"`
-	Text          string            `json:"text,omitempty"` // of one model
+	Name          string `json:"name"`
+	Version       int    `json:"version"`
+	State         string `json:"state"`
+	Of            string `json:"of"`
+	PathDependent bool   `json:"path_dependent"`
+	ReadsScores   bool   `json:"reads_scores"`
+	// Failures are the times, since the hub started, that a condition failed to evaluate and counted as not holding.
+	Failures int               `json:"failures"`
+	Labels   map[string]string `json:"labels"`
+	Stages   []ModelStage      `json:"stages"`
+	Text     string            `json:"text,omitempty"` // of one model
 }
 
 // ModelStage is one stage of a model.

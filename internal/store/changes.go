@@ -48,7 +48,8 @@ func advance(ctx context.Context, q querier, c hub.Cursor) (bool, error) {
 	}
 	var done int64
 	err = one(ctx, q, "SELECT coalesce(max(seq), 0) FROM cursors WHERE incarnation = $1 AND partition_no = $2", []any{c.Incarnation, c.Partition}, &done)
-	if err == nil && done < int64(c.After) {
+	// Not asked for together with the update: the frame before may have been committed in between.
+	if err == nil && done < int64(c.Seq) {
 		err = fmt.Errorf("store: frame %d of partition %d waits for %d, the cursor stands at %d: %w", c.Seq, c.Partition, c.After, done, hub.ErrTransient)
 	}
 	return false, err

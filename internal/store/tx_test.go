@@ -214,3 +214,43 @@ func TestAdvance(t *testing.T) {
 		diff(t, "cursors", []hub.Cursor{{Incarnation: "a", Seq: 8}, {Incarnation: "a", Partition: 1, Seq: 2}, {Incarnation: "b", Seq: 1}}, must(b.Cursors(t.Context()))(t))
 	})
 }
+
+// A frame that asks for the one before while that one is being committed is either applied or refused: never taken for applied.
+func TestAdvanceBesideItsPredecessor(t *testing.T) {
+	on(t, func(t *testing.T, b *bench) {
+		for p := range 100 {
+			advance := func(seq, after uint64) (fresh bool, err error) {
+				err = b.Apply(t.Context(), func(ctx context.Context, tx hub.Tx) error {
+					fresh, err = tx.Advance(ctx, hub.Cursor{Incarnation: "a", Partition: p, Seq: seq, After: after})
+					return err
+				})
+				return fresh, err
+			}
+			if p%2 == 0 { // else the predecessor is the first of its partition
+				if _, err := advance(1, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			first := make(chan error, 1)
+			go func() {
+				_, err := advance(2, 0)
+				first <- err
+			}()
+			for {
+				fresh, err := advance(3, 2)
+				if err != nil && !errors.Is(err, hub.ErrTransient) {
+					t.Fatal(err)
+				}
+				if err == nil && !fresh {
+					t.Fatalf("partition %d: frame 3 is taken for applied", p)
+				}
+				if fresh {
+					break
+				}
+			}
+			if err := <-first; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
