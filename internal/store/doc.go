@@ -12,10 +12,11 @@
 // a savepoint and commits many at once, so that one fsync serves everybody who came meanwhile; nobody is answered before it.
 // A failing closure is rolled back to its savepoint and harms no other. The writer never checkpoints within a
 // transaction's time: another connection does, every few seconds; only a log that grew past its cap is cut by the writer.
-// Reads go through their own connections and see the last commit.
+// Reads go through their own connections and see the last commit, a moment before it is on disk; what is told to others is claimed by
+// a write, or read and then settled, so that no power cut takes back what somebody knows.
 //
-// Indexes whose entries lie scattered cost the writer a page per event. Those of the ledger's ids and of the customers' history are
-// entered thousands at a time (sqlite_late.go); a table says up to where, and what lies behind that is looked at row by row.
+// Indexes whose entries lie scattered cost the writer a page per event. Those of ids (of events, deliveries and webhooks) and of the customers'
+// history are entered thousands at a time (sqlite_late.go); a table says up to where, and what lies behind that is looked at row by row.
 //
 // On PostgreSQL transactions are READ COMMITTED and lock rows in one order everywhere: cursor, identifiers by hash,
 // customers by id, desired state, deliveries. A unique violation, a serialization failure and a deadlock are

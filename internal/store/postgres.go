@@ -74,6 +74,9 @@ func (p *postgres) close() error {
 	return nil
 }
 
+// settled has nothing to wait for: a commit is durable when it is seen.
+func (p *postgres) settled(context.Context) error { return nil }
+
 func (p *postgres) apply(ctx context.Context, fn func(context.Context, hub.Tx) error) error {
 	return p.transact(ctx, func(tx pgx.Tx) error {
 		return fn(ctx, &postgresTx{postgresQuerier: postgresQuerier{tx: tx}, now: p.now})

@@ -53,6 +53,8 @@ type database interface {
 	write(ctx context.Context, fn func(context.Context, keeper) error) error
 	// exclusive runs fn under a connection's lock with its sealed token and saves what it returns.
 	exclusive(ctx context.Context, connection string, fn func(sealed []byte) ([]byte, error), now int64) error
+	// settled waits until everything committed so far is on stable storage.
+	settled(ctx context.Context) error
 	close() error
 }
 

@@ -10,6 +10,7 @@ import (
 
 const outboxColumns = "coalesce(position, 0), id, kind, subject, customer_id, body, created_at"
 
+// outbox reads rows of the feed, which must not be told before they are on disk.
 func (s *Store) outbox(ctx context.Context, tail string, args ...any) ([]hub.FeedItem, error) {
 	var items []hub.FeedItem
 	err := each(ctx, s.read, "SELECT "+outboxColumns+" FROM outbox WHERE "+tail, args, func(scan func(...any) error) error {
@@ -20,6 +21,9 @@ func (s *Store) outbox(ctx context.Context, tail string, args ...any) ([]hub.Fee
 		items = append(items, f)
 		return err
 	})
+	if err == nil && len(items) > 0 {
+		err = s.db.settled(ctx)
+	}
 	return items, err
 }
 

@@ -42,6 +42,9 @@ func TestLogThatCannotBeSynced(t *testing.T) {
 	if err := set("second"); !errors.Is(err, hub.ErrTransient) {
 		t.Errorf("the second write: %v", err)
 	}
+	if err := s.db.settled(t.Context()); !errors.Is(err, hub.ErrTransient) {
+		t.Errorf("what was committed is settled: %v", err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ type job struct {
 	ctx      context.Context
 	run      func() error
 	bare     bool // runs outside of any transaction
+	settle   bool // is answered after everything before it is on disk, though it writes nothing itself
 	err      error
 	panicked any
 	done     chan struct{}
@@ -87,6 +89,11 @@ func (w *writer) apply(ctx context.Context, fn func(context.Context, hub.Tx) err
 
 func (w *writer) write(ctx context.Context, fn func(context.Context, keeper) error) error {
 	return w.do(ctx, func() error { return fn(ctx, &w.tx) })
+}
+
+// settled implements database.
+func (w *writer) settled(ctx context.Context) error {
+	return w.submit(&job{ctx: ctx, settle: true, run: func() error { return nil }, done: make(chan struct{})})
 }
 
 // do hands run to the writer and returns after the commit that holds it. Once begun it is waited for, whatever ctx says:
@@ -168,7 +175,7 @@ func (w *writer) turn(first *job) {
 			}
 		}
 	}
-	if err == nil && changed {
+	if err == nil && (changed || slices.ContainsFunc(group, func(j *job) bool { return j.settle })) {
 		w.committed <- group
 		return
 	}
