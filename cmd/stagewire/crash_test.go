@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -267,6 +268,18 @@ func newCluster(t *testing.T) *cluster {
 	}
 	for i := range c.servers {
 		c.start(i)
+	}
+	for _, address := range c.clients { // the hub may start before its cluster has a leader, not before anybody listens
+		for limit := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+				break
+			}
+			if time.Now().After(limit) {
+				t.Fatal(err)
+			}
+		}
 	}
 	return c
 }

@@ -268,6 +268,9 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 func (a *App) close() {
+	if a.server != nil {
+		a.server.Close()
+	}
 	if a.client != nil {
 		a.client.Close()
 	}

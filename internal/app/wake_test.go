@@ -1,6 +1,8 @@
 package app
 
 import (
+	"context"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -51,4 +53,30 @@ func silenceAcrossARestart(t *testing.T, s *site) {
 		t.Errorf("%+v, want at %v", move, want)
 	}
 	t.Logf("decided %v after the instant", move.DecidedAt.Sub(*move.At))
+}
+
+// Told to stop before it began, a hub gives its address up: the next process needs it.
+func TestStoppedBeforeItBegan(t *testing.T) {
+	t.Parallel()
+	on(t, func(t *testing.T, s *site) {
+		cfg, set, err := load(s.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		a, err := Open(ctx, Options{Config: cfg, Connectors: set, Load: load, Version: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := a.Addr().String()
+		cancel()
+		if err := a.Run(ctx); err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatalf("the address is still taken: %v", err)
+		}
+		l.Close()
+	})
 }

@@ -148,6 +148,15 @@ func (s *Server) Listen() error {
 	return nil
 }
 
+// Close gives the addresses up where Run was never reached. It may be called after Run.
+func (s *Server) Close() {
+	for _, socket := range []net.Listener{s.intakeSocket, s.adminSocket} {
+		if socket != nil {
+			_ = socket.Close() // Run may have closed it
+		}
+	}
+}
+
 // Addr is where webhooks are received, AdminAddr where the API is; nil before Listen.
 func (s *Server) Addr() net.Addr { return addr(s.intakeSocket) }
 
