@@ -151,7 +151,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 
 	a.bus, err = bus.Open(ctx, bus.Config{
 		URL: cfg.NATS.URL.Reveal(), Dir: cfg.DataDir, Replicas: cfg.NATS.Replicas, Partitions: count, MinFreeDisk: freeDisk(cfg),
-		Log: o.Log, Registerer: a.registr, Cursors: a.store.Cursors, DeadLetter: a.frameDied,
+		Log: o.Log, Registerer: a.registr, Cursors: a.store.Cursors, OneWriter: cfg.Database.URL.IsZero(), DeadLetter: a.frameDied,
 	})
 	if err != nil {
 		return nil, err

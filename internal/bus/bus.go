@@ -58,6 +58,9 @@ type Config struct {
 	// Cursors returns how far EVENTS have been applied, from SQL. Without it the consumers' ack floors are taken, which
 	// is right only where nothing is ever restored from a backup.
 	Cursors func(context.Context) ([]hub.Cursor, error)
+	// OneWriter says that the database runs transactions one after the other in the order in which they are handed over, as SQLite's
+	// writer does: then the next frame need not wait for the commit of the one before.
+	OneWriter bool
 	// DeadLetter is told of a frame that cannot be read, before it is acked; an error brings the frame again.
 	// Without it such frames are logged and acked.
 	DeadLetter func(ctx context.Context, stream string, at hub.Position, reason error) error

@@ -285,8 +285,8 @@ func (b *Bus) beginApply(ctx context.Context, frame hub.EventFrame) *application
 }
 
 // applyInTurn applies frame, the one of message seq, and what comes behind it for as long as something does, up to
-// readAheadLimit. What is behind is read while the transaction before writes, and handed over while that commits, so
-// that the database is never without work; the cursor refuses a frame whose predecessor failed. The server still hands out
+// readAheadLimit. What is behind is read while the transaction before writes, and with one writer handed over while that commits,
+// so that the database is never without work; the cursor refuses a frame whose predecessor failed. The server still hands out
 // one frame at a time, so nothing can overtake.
 func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame) error {
 	p := frame.Partition
@@ -299,7 +299,7 @@ func (b *Bus) applyInTurn(ctx context.Context, seq uint64, frame hub.EventFrame)
 			grown := b.backlog.grown(streamEvents)
 			if following == nil && time.Since(began) < readAheadLimit {
 				b.join(ctx, &next)
-				if written && len(next.Events) > 0 {
+				if written && b.config.OneWriter && len(next.Events) > 0 {
 					following = b.beginApply(ctx, next)
 				}
 			}

@@ -78,7 +78,7 @@ func TestFailedFramesComeAgainInOrder(t *testing.T) {
 // A frame that is handed over while the one before is not committed yet is refused when that one fails; both come again, in order.
 func TestFrameReadAheadOfOneThatFails(t *testing.T) {
 	t.Parallel()
-	b := openBus(t, nil)
+	b := openBus(t, func(c *Config) { c.OneWriter = true })
 	var mu sync.Mutex
 	var order []string
 	var cursor uint64
