@@ -6,6 +6,11 @@
 // writes that, and answers all waiters. The write itself is the gather window, so there is no timer: a lone caller pays
 // one write, and the busier it gets the fuller the writes are. A timer of 1 ms was measured and was slower at every
 // load up to 64 callers.
+//
+// Callers who come back as soon as they are answered fall into a bad step: the first of them gets a write of its own, and
+// all others wait for it. Config.Halves lets a write wait until half as many records are there as the last one had, so
+// that two halves take turns: one is written while the other comes. The wait is at most half of what the last write took,
+// and a lone caller never waits.
 package batch
 
 import (
@@ -14,6 +19,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // ErrBusy means the queue is full.
@@ -30,6 +36,8 @@ type Config struct {
 	// Hold, if set, is called before each write and may wait a little for more items to come, for as long as nothing is
 	// gained by writing at once. It must return when full closes, which says that a whole write is queued, and when ctx ends.
 	Hold func(ctx context.Context, full <-chan struct{})
+	// Halves lets a write wait for half as many records as the last one had, for at most half of the time that one took.
+	Halves bool
 }
 
 // Batch gathers items of type T into writes that give each item a result of type R.
@@ -41,10 +49,14 @@ type Batch[T, R any] struct {
 	mu     sync.Mutex
 	queue  []*Ticket[T, R]
 	queued int           // records in queue
-	full   chan struct{} // closed when queued reaches Records; nil while nobody asks
+	want   int           // records that full waits for
+	full   chan struct{} // closed when queued reaches want; nil while nobody asks
 	closed bool
 	space  chan struct{} // closed when room was made; nil while nobody waits for room
 	wake   chan struct{} // holds one token while the queue may be non-empty
+
+	last int           // records of the last write; Run's own
+	took time.Duration // by the last write; Run's own
 }
 
 // Ticket stands for one item in the queue.
@@ -115,7 +127,7 @@ func (b *Batch[T, R]) add(item T, wait bool) (*Ticket[T, R], <-chan struct{}, er
 	t := &Ticket[T, R]{item: item, done: make(chan struct{})}
 	b.queue = append(b.queue, t)
 	r, _ := b.size(item)
-	if b.queued += r; b.full != nil && b.queued >= b.config.Records {
+	if b.queued += r; b.full != nil && b.queued >= b.want {
 		close(b.full)
 		b.full = nil
 	}
@@ -150,7 +162,10 @@ func (b *Batch[T, R]) Run(ctx context.Context) error {
 	writing := context.WithoutCancel(ctx)
 	for {
 		if b.config.Hold != nil && ctx.Err() == nil && b.Len() > 0 {
-			b.config.Hold(ctx, b.whole())
+			b.config.Hold(ctx, b.reached(b.config.Records))
+		}
+		if b.config.Halves && b.Len() > 0 {
+			b.gather(ctx)
 		}
 		if group := b.take(); len(group) > 0 {
 			b.flush(writing, group)
@@ -168,19 +183,32 @@ func (b *Batch[T, R]) Run(ctx context.Context) error {
 	}
 }
 
-// whole returns a channel that is closed once a whole write is queued.
-func (b *Batch[T, R]) whole() <-chan struct{} {
+// reached returns a channel that is closed once so many records are queued.
+func (b *Batch[T, R]) reached(records int) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.queued >= b.config.Records {
-		done := make(chan struct{})
-		close(done)
-		return done
+	b.want, b.full = records, make(chan struct{})
+	full := b.full
+	if b.queued >= records {
+		close(full)
+		b.full = nil
 	}
-	if b.full == nil {
-		b.full = make(chan struct{})
+	return full
+}
+
+// gather waits for half as many records as the last write had.
+func (b *Batch[T, R]) gather(ctx context.Context) {
+	half := (min(b.last, b.config.Records) + 1) / 2
+	if half <= 1 {
+		return
 	}
-	return b.full
+	limit := time.NewTimer(b.took / 2)
+	defer limit.Stop()
+	select {
+	case <-b.reached(half):
+	case <-limit.C:
+	case <-ctx.Done():
+	}
 }
 
 func (b *Batch[T, R]) close() {
@@ -225,10 +253,15 @@ func (b *Batch[T, R]) take() []*Ticket[T, R] {
 // flush writes one group and answers everybody in it, whatever the write does.
 func (b *Batch[T, R]) flush(ctx context.Context, group []*Ticket[T, R]) {
 	items := make([]T, len(group))
+	b.last = 0
 	for i, t := range group {
 		items[i] = t.item
+		records, _ := b.size(t.item)
+		b.last += records
 	}
+	began := time.Now()
 	results, err := b.guarded(ctx, items)
+	b.took = time.Since(began)
 	if err == nil && len(results) != len(items) {
 		err = fmt.Errorf("batch: %d results for %d items", len(results), len(items))
 	}

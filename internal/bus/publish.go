@@ -29,7 +29,7 @@ func (b *Bus) newPublishers() {
 	}
 	for shard := range shards {
 		b.publishers = append(b.publishers, batch.New(
-			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: webhookQueue},
+			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: webhookQueue, Halves: true},
 			func(w hub.Webhook) (int, int) { return 1, len(w.Body) + 512 },
 			b.webhookWriter(shard)))
 	}
