@@ -19,9 +19,19 @@ func (t *sqliteTx) saveCustomers(c *hub.Changes) error {
 			b.int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.UpdatedAt).text(r.Name).text(r.Email).
 				encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).text(string(r.Kind)).int(no)
 		} else {
-			b = t.prepare(upsertCustomer)
-			b.text(r.ID).text(string(r.Kind)).int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.CreatedAt).time(r.UpdatedAt).text(r.MergedInto).
-				text(r.Name).text(r.Email).encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous))
+			whole := func(query string) error {
+				b := t.prepare(query)
+				return b.text(r.ID).text(string(r.Kind)).int(r.Sequence).time(r.FirstEventAt).time(r.DecidedAt).time(r.CreatedAt).time(r.UpdatedAt).text(r.MergedInto).
+					text(r.Name).text(r.Email).encoded(encodeTexts(r.Tags)).encoded(encodePrevious(r.Previous)).run()
+			}
+			no, err := t.insertOr(whole, insertCustomer+" DO NOTHING", insertCustomer+replaceCustomer)
+			if err != nil {
+				return err
+			}
+			if no != 0 {
+				t.people[r.ID], t.made[r.ID] = no, no
+			}
+			continue
 		}
 		if err := b.run(); err != nil {
 			return err
@@ -30,9 +40,22 @@ func (t *sqliteTx) saveCustomers(c *hub.Changes) error {
 	return nil
 }
 
-const upsertCustomer = "INSERT INTO customers (" + customerColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-	ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, first_event_at = excluded.first_event_at, decided_at = excluded.decided_at,
+const insertCustomer = "INSERT INTO customers (" + customerColumns + ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id)"
+
+const replaceCustomer = ` DO UPDATE SET sequence = excluded.sequence, first_event_at = excluded.first_event_at, decided_at = excluded.decided_at,
 	updated_at = excluded.updated_at, merged_into = excluded.merged_into, name = excluded.name, email = excluded.email, tags = excluded.tags, previous = excluded.previous, kind = excluded.kind`
+
+// insertOr runs insert, which leaves a row that is there alone, and returns the number of the new row. Where there is one, it runs
+// replace and returns 0.
+func (t *sqliteTx) insertOr(run func(query string) error, insert, replace string) (int64, error) {
+	if err := run(insert); err != nil {
+		return 0, err
+	}
+	if t.conn.Changes() > 0 {
+		return t.conn.LastInsertRowID(), nil
+	}
+	return 0, run(replace)
+}
 
 func (t *sqliteTx) saveProfiles(c *hub.Changes) error {
 	for i := range c.Profiles {
@@ -46,10 +69,20 @@ func (t *sqliteTx) saveProfiles(c *hub.Changes) error {
 			b = t.prepare("UPDATE profiles SET joined_into = $1, identifiers = $2, facts = $3 WHERE no = $4")
 			b.text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts).int(row.no)
 		} else {
-			b = t.prepare(`INSERT INTO profiles (id, customer_id, connection, key, joined_into, identifiers, facts) VALUES ($1, $2, $3, $4, $5, $6, $7)
-				ON CONFLICT (id) DO UPDATE SET customer_id = excluded.customer_id, joined_into = excluded.joined_into, identifiers = excluded.identifiers, facts = excluded.facts`)
-			b.text(r.ID).text(r.CustomerID).text(r.Connection).text(r.Key).text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts)
-			delete(t.profiles, r.ID)
+			whole := func(query string) error {
+				b := t.prepare(query)
+				return b.text(r.ID).text(r.CustomerID).text(r.Connection).text(r.Key).text(r.JoinedInto).encoded(encodeIdentifiers(r.Identifiers)).bytes(facts).run()
+			}
+			no, err := t.insertOr(whole, insertProfile+" DO NOTHING", insertProfile+replaceProfile)
+			if err != nil {
+				return err
+			}
+			if no != 0 {
+				t.profiles[r.ID] = owned{no, r.CustomerID}
+			} else {
+				delete(t.profiles, r.ID)
+			}
+			continue
 		}
 		if err := b.run(); err != nil {
 			return err
@@ -57,6 +90,12 @@ func (t *sqliteTx) saveProfiles(c *hub.Changes) error {
 	}
 	return nil
 }
+
+const (
+	insertProfile  = "INSERT INTO profiles (id, customer_id, connection, key, joined_into, identifiers, facts) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id)"
+	replaceProfile = ` DO UPDATE SET customer_id = excluded.customer_id, joined_into = excluded.joined_into, identifiers = excluded.identifiers,
+		facts = excluded.facts`
+)
 
 func (t *sqliteTx) saveIdentifiers(c *hub.Changes) error {
 	for i := range c.Identifiers {
@@ -85,12 +124,19 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 			b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7 WHERE no = $8")
 			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt).int(row.no)
 		default:
-			b = t.prepare(`INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, entered_at, adopted)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-				ON CONFLICT (customer_id, subject_kind, subject_id, model) DO UPDATE SET version = excluded.version, stage = excluded.stage, since = excluded.since,
-				decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`)
-			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
-			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path).time(entered(r)).int(bit(r.Adopted))
+			whole := func(query string) error {
+				b := t.prepare(query)
+				b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+				return b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path).time(entered(r)).int(bit(r.Adopted)).run()
+			}
+			no, err := t.insertOr(whole, insertStage+" DO NOTHING", insertStage+replaceStage)
+			if err != nil {
+				return err
+			}
+			if no != 0 {
+				t.stages[key] = standing{no, r.WakesAt}
+			}
+			continue
 		}
 		if err := b.run(); err != nil {
 			return err
@@ -101,6 +147,13 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 	}
 	return nil
 }
+
+const (
+	insertStage = `INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, entered_at, adopted)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (customer_id, subject_kind, subject_id, model)`
+	replaceStage = ` DO UPDATE SET version = excluded.version, stage = excluded.stage, since = excluded.since,
+		decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`
+)
 
 func (t *sqliteTx) saveLedger(c *hub.Changes) error {
 	if len(c.Ledger) == 0 {

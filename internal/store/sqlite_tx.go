@@ -22,7 +22,9 @@ type sqliteTx struct {
 	people   map[string]int64      // row numbers of loaded customers
 	stages   map[stageKey]standing // loaded stages
 	pins     int                   // whether there are pins at all: 0 unknown, 1 yes, -1 no
+	made     map[string]int64      // row numbers of customers that this transaction inserted
 	late     late                  // outlives transactions
+	recent   recent                // outlives transactions
 	enc      encoder
 }
 
@@ -47,6 +49,7 @@ type stageKey struct {
 // begin forgets the transaction before.
 func (t *sqliteTx) begin() {
 	t.asked, t.profiles, t.people, t.stages, t.pins = map[string]bool{}, map[string]owned{}, map[string]int64{}, map[stageKey]standing{}, 0
+	t.made = map[string]int64{}
 }
 
 // binder binds the arguments of a prepared statement in turn; the first error stays.
@@ -158,13 +161,19 @@ func (t *sqliteTx) Ledger(_ context.Context, ids []string) (map[string]hub.Ledge
 func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map[string]hub.IdentifierRecord, error) {
 	found := make(map[string]hub.IdentifierRecord)
 	for i := range ids {
+		if r, ok := t.recent.identifiers.get(nameOf(&ids[i])); ok {
+			found[ids[i].Key()] = r
+			continue
+		}
 		b := t.prepare("SELECT kind, connection, value, flags, customer_id, profile_id FROM identifiers WHERE hash = $1 AND customer_id <> ''")
 		if b.bytes(identifierHash(&ids[i])).row() {
 			s := b.stmt
-			found[ids[i].Key()] = hub.IdentifierRecord{
+			r := hub.IdentifierRecord{
 				Identifier: identifierOf(s.ColumnText(0), s.ColumnText(1), s.ColumnText(2), s.ColumnInt64(3)),
 				CustomerID: s.ColumnText(4), ProfileID: s.ColumnText(5),
 			}
+			found[ids[i].Key()] = r
+			t.recent.identifiers.put(nameOf(&ids[i]), r, 1)
 		}
 		if err := b.end(); err != nil {
 			return nil, err
@@ -176,9 +185,14 @@ func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map
 func (t *sqliteTx) ProfileOwners(_ context.Context, profileIDs []string) (map[string]string, error) {
 	owners := make(map[string]string, len(profileIDs))
 	for _, id := range profileIDs {
+		if owner, ok := t.recent.owners.get(id); ok {
+			owners[id] = owner
+			continue
+		}
 		b := t.prepare("SELECT customer_id FROM profiles WHERE id = $1")
 		if b.text(id).row() {
 			owners[id] = b.stmt.ColumnText(0)
+			t.recent.owners.put(id, owners[id], 1)
 		}
 		if err := b.end(); err != nil {
 			return nil, err
@@ -191,10 +205,14 @@ func (t *sqliteTx) LockCustomers(_ context.Context, ids []string) (map[string]*h
 	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
 	found := make(map[string]*hub.CustomerRecord, len(ids))
 	loaded := make(map[string]*hub.CustomerRecord, len(ids))
+	var read []*hub.CustomerRecord
 	for _, asked := range ids {
 		id := asked
 		for range maxChain {
 			c := loaded[id]
+			if c == nil {
+				c = t.lend(id)
+			}
 			if c == nil {
 				var err error
 				if c, err = t.customer(id); err != nil {
@@ -203,8 +221,9 @@ func (t *sqliteTx) LockCustomers(_ context.Context, ids []string) (map[string]*h
 				if c == nil {
 					break
 				}
-				loaded[id] = c
+				read = append(read, c)
 			}
+			loaded[id] = c
 			if c.MergedInto == "" {
 				found[asked] = c
 				break
@@ -212,13 +231,14 @@ func (t *sqliteTx) LockCustomers(_ context.Context, ids []string) (map[string]*h
 			id = c.MergedInto
 		}
 	}
-	for _, c := range loaded {
+	for _, c := range read {
 		if c.MergedInto != "" {
 			continue
 		}
 		if err := t.children(c); err != nil {
 			return nil, err
 		}
+		t.keep(c)
 	}
 	return found, nil
 }
@@ -264,7 +284,7 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 	}
 	slices.SortFunc(c.Profiles, byProfileID)
 
-	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, no FROM stages WHERE customer_id = $1")
+	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, no FROM stages WHERE customer_id = $1 ORDER BY subject_kind, subject_id, model")
 	for b.text(c.ID); b.row(); {
 		s := b.stmt
 		r := hub.StageRecord{
@@ -367,5 +387,9 @@ func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	if err := t.saveOutbox(c); err != nil {
 		return err
 	}
-	return saveWoken(ctx, t, c, t.now())
+	if err := saveWoken(ctx, t, c, t.now()); err != nil {
+		return err
+	}
+	t.remember(c)
+	return nil
 }

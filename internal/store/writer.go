@@ -64,8 +64,8 @@ type job struct {
 
 func newWriter(path string, conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
 	w := &writer{path: path, conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{}), committed: make(chan []*job, commitsAhead)}
-	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w}
-	w.tx.late.forget()
+	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w, recent: newRecent()}
+	w.tx.forget()
 	w.wait.Add(3)
 	go w.loop()
 	go w.sync()
@@ -163,7 +163,7 @@ func (w *writer) turn(first *job) {
 		err = w.statement("COMMIT")
 	}
 	if err != nil {
-		w.tx.late.forget()
+		w.tx.forget()
 		if !w.conn.AutocommitEnabled() {
 			if back := w.statement("ROLLBACK"); back != nil {
 				w.log.Error("roll back", "error", back)
@@ -302,7 +302,7 @@ func (w *writer) one(j *job, first bool) (ended bool, err error) {
 			}
 			return false, nil
 		}
-		w.tx.late.forget()
+		w.tx.forget()
 		switch {
 		case first:
 			if err := w.statement("ROLLBACK"); err != nil {
