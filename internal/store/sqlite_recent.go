@@ -230,15 +230,18 @@ func (k *known) stage(r *hub.StageRecord, no int64) bool {
 	if !r.WakesAt.IsZero() {
 		s.WakesAt = kept(r.WakesAt)
 	}
-	i, there := slices.BinarySearchFunc(k.record.Stages, s, func(a, b hub.StageRecord) int {
-		return cmp.Or(strings.Compare(string(a.Subject.Kind), string(b.Subject.Kind)), strings.Compare(a.Subject.ID, b.Subject.ID), strings.Compare(a.Model, b.Model))
-	})
+	i, there := slices.BinarySearchFunc(k.record.Stages, s, byStage)
 	if there {
 		k.record.Stages[i] = s
 		return true
 	}
 	k.record.Stages, k.stages = slices.Insert(k.record.Stages, i, s), slices.Insert(k.stages, i, no)
 	return no != 0
+}
+
+// byStage orders the stages of one customer.
+func byStage(a, b hub.StageRecord) int {
+	return cmp.Or(strings.Compare(string(a.Subject.Kind), string(b.Subject.Kind)), strings.Compare(a.Subject.ID, b.Subject.ID), strings.Compare(a.Model, b.Model))
 }
 
 // kept is a time as it comes back from the database.

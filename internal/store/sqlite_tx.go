@@ -284,7 +284,7 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 	}
 	slices.SortFunc(c.Profiles, byProfileID)
 
-	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, no FROM stages WHERE customer_id = $1 ORDER BY subject_kind, subject_id, model")
+	b = t.prepare("SELECT subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, no FROM stages WHERE customer_id = $1")
 	for b.text(c.ID); b.row(); {
 		s := b.stmt
 		r := hub.StageRecord{
@@ -300,6 +300,7 @@ func (t *sqliteTx) children(c *hub.CustomerRecord) error {
 	if err := b.end(); err != nil {
 		return err
 	}
+	slices.SortFunc(c.Stages, byStage) // an ORDER BY would be planned again for each customer
 
 	if t.pins == 0 {
 		b = t.prepare("SELECT 1 FROM pins LIMIT 1")
