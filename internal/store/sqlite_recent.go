@@ -14,7 +14,7 @@ import (
 // the customers it has just worked on as their rows are, so that the next event of one finds her without a statement. Nobody else
 // writes to SQLite (the data directory is locked), so what is kept can only be wrong after a rollback: then all of it is forgotten.
 const (
-	recentBytes = 8 << 20   // of customers in one generation, about
+	recentBytes = 12 << 20  // of customers in one generation, about
 	recentNames = 16 << 10  // profiles, and identifiers, in one generation
 	recentLarge = 256 << 10 // a customer of more is read anew each time
 )
@@ -53,10 +53,10 @@ func (k *known) copy() *hub.CustomerRecord {
 
 // bytes is about what the customer takes in memory.
 func (k *known) bytes() int {
-	n := 1024 + 64*len(k.record.Previous)
+	n := 768 + 64*len(k.record.Previous)
 	for i := range k.record.Profiles {
 		p := &k.record.Profiles[i]
-		n += 256 + len(p.Facts) + 160*len(p.Identifiers)
+		n += 256 + len(p.Facts) + 128*len(p.Identifiers)
 	}
 	for i := range k.record.Stages {
 		n += 256 + len(k.record.Stages[i].Path)
