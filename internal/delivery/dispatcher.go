@@ -17,7 +17,7 @@ import (
 )
 
 // SubscriptionPrefix begins the destination of a subscription's callbacks; its name follows.
-const SubscriptionPrefix = "subscription:"
+const SubscriptionPrefix = hub.SubscriptionPrefix
 
 // Subscription is a third party that wants callbacks.
 type Subscription struct {

@@ -15,7 +15,7 @@ type Store interface {
 	Destinations(ctx context.Context, now time.Time) ([]string, error)
 	// Claim takes up to limit due deliveries of destination, oldest due first, marks them sending, raises their claim and
 	// gives back what is needed to send them. A claim whose lease ran out at or before now (its worker died) is given again,
-	// with Uncertain set. For slots the desired row comes with it. With Ordered, a customer's callback is not given while an earlier one
+	// with Uncertain set; that of a callback may be given again at once when the process died. For slots the desired row comes with it. With Ordered, a customer's callback is not given while an earlier one
 	// of the same destination is neither delivered nor dead nor skipped. Claiming does not change Attempts.
 	Claim(ctx context.Context, destination string, now time.Time, lease time.Duration, limit int, ordered bool) ([]hub.Claimed, error)
 	// Sending journals what is about to be written, in the transaction that sets sent_at; it must commit before the request goes out.

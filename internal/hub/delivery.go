@@ -15,10 +15,13 @@ const (
 	DeliveryParked     = "parked"     // its connection is gone; resumes when it returns
 )
 
+// SubscriptionPrefix begins the destination of a subscription's callbacks; its name follows.
+const SubscriptionPrefix = "subscription:"
+
 // Delivery is one action owed to one destination, or one callback owed to one subscription.
 type Delivery struct {
 	ID          string // derived: cause, reaction, step, destination
-	Destination string // the name of a connection, or "subscription:" and the name of a subscription
+	Destination string // the name of a connection, or SubscriptionPrefix and the name of a subscription
 	Action      string // an action's name, or "callback"
 	CustomerID  string
 	Subject     Subject

@@ -18,7 +18,7 @@ import (
 )
 
 // CallbackDestination is the destination of a subscription's callbacks.
-func CallbackDestination(subscription string) string { return "subscription:" + subscription }
+func CallbackDestination(subscription string) string { return hub.SubscriptionPrefix + subscription }
 
 // effects ends a go: of each model's moves the last is told and acted upon, unless the go ends where it began.
 func (g *goes) effects(ctx context.Context, m *mind, ev *hub.Event) error {

@@ -46,8 +46,9 @@ func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err err
 
 // Destinations returns the destinations that have a delivery due at or before now, one whose lease ran out included.
 func (s *Store) Destinations(ctx context.Context, now time.Time) ([]string, error) {
+	others, args := s.claims.except(now, micros(now))
 	return s.names(ctx, distinct("destination", "deliveries", "state IN "+claimable)+` SELECT d.name FROM d WHERE d.name IS NOT NULL
-		AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.name AND x.state IN `+claimable+` AND x.due_at <= $1) ORDER BY d.name`, micros(now))
+		AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.name AND x.state IN `+claimable+" AND x.due_at <= $1"+others+") ORDER BY d.name", args...)
 }
 
 // distinct begins a statement with the rows of d: the different values of a column among the rows of a partial index, and a last
@@ -84,7 +85,8 @@ func (s *Store) Unpark(ctx context.Context, destination string, now time.Time) e
 // Backlog returns how many deliveries are due at or before now, retries and lost leases included, and the oldest due_at among them.
 func (s *Store) Backlog(ctx context.Context, now time.Time) (due int, oldest time.Time, err error) {
 	var first sql.NullInt64
-	err = one(ctx, s.read, "SELECT count(*), min(due_at) FROM deliveries WHERE state IN "+claimable+" AND due_at <= $1", []any{micros(now)}, &due, &first)
+	others, args := s.claims.except(now, micros(now))
+	err = one(ctx, s.read, "SELECT count(*), min(due_at) FROM deliveries WHERE state IN "+claimable+" AND due_at <= $1"+others, args, &due, &first)
 	if first.Valid {
 		oldest = at(first.Int64)
 	}
@@ -96,10 +98,12 @@ func (s *Store) Backlog(ctx context.Context, now time.Time) (due int, oldest tim
 // out is given again, Uncertain. With ordered, a customer's delivery is not given while an earlier one of the destination is open.
 // Recipients have identifiers but no traits: those are facts.
 func (s *Store) Claim(ctx context.Context, destination string, now time.Time, lease time.Duration, limit int, ordered bool) ([]hub.Claimed, error) {
+	if s.claims != nil && strings.HasPrefix(destination, hub.SubscriptionPrefix) {
+		return s.claimInMemory(ctx, destination, now, lease, limit, ordered)
+	}
 	query := "SELECT " + qualified("d", deliveryColumns) + ", d.no FROM deliveries d WHERE d.destination = $1 AND d.state IN " + claimable + " AND d.due_at <= $2"
 	if ordered {
-		query += ` AND NOT EXISTS (SELECT 1 FROM moments m JOIN deliveries e ON e.no = m.no WHERE m.customer_id = d.customer_id AND m.kind = 3 AND m.no < d.no
-			AND e.destination = d.destination AND e.state IN ` + openStates + ")"
+		query += afterEarlier
 	}
 	query += " ORDER BY d.due_at, d.no LIMIT $3"
 	var claimed []hub.Claimed
@@ -139,6 +143,10 @@ func (s *Store) Claim(ctx context.Context, destination string, now time.Time, le
 	})
 	return claimed, err
 }
+
+// afterEarlier leaves out deliveries d that an earlier open one of the same customer and destination goes before. Moments must be complete.
+const afterEarlier = ` AND NOT EXISTS (SELECT 1 FROM moments m JOIN deliveries e ON e.no = m.no WHERE m.customer_id = d.customer_id AND m.kind = 3 AND m.no < d.no
+	AND e.destination = d.destination AND e.state IN ` + openStates + ")"
 
 // qualified puts a table's name before each column.
 func qualified(table, columns string) string {
@@ -318,15 +326,27 @@ func trying(ctx context.Context, q querier, sends []hub.Send) error {
 // value becomes Written; where the row's generation has moved on past Finished.Generation, a new delivery is due at once. A dead
 // one makes a dead letter. A Finished whose Attempt.At is zero hands back: nothing is recorded or counted.
 func (s *Store) Finish(ctx context.Context, done []hub.Finished) error {
-	if len(done) == 0 {
+	held, done := s.claims.end(done)
+	if len(done)+len(held) == 0 {
 		return nil
 	}
-	return s.write(ctx, func(ctx context.Context, q keeper) error {
-		return s.finish(ctx, q, done)
+	recorded := false
+	defer func() { s.claims.ended(held, recorded) }()
+	err := s.write(ctx, func(ctx context.Context, q keeper) error {
+		var r outcomes
+		for i := range held {
+			if err := r.add(&held[i]); err != nil {
+				return err
+			}
+		}
+		return s.finish(ctx, q, done, &r)
 	})
+	recorded = err == nil
+	return err
 }
 
-func (s *Store) finish(ctx context.Context, q keeper, done []hub.Finished) error {
+// finish records the outcomes of done beside what r holds already.
+func (s *Store) finish(ctx context.Context, q keeper, done []hub.Finished, r *outcomes) error {
 	byID := make(map[string]*hub.Finished, len(done))
 	var numbers []int64
 	var unplaced []string
@@ -349,17 +369,14 @@ func (s *Store) finish(ctx context.Context, q keeper, done []hub.Finished) error
 	if err != nil {
 		return err
 	}
-	var returns, updates, attempts [][]any
 	var slotted []hub.Delivery
-	var dead []hub.DeadLetter
-	stats := map[string]*hub.ConnectionStat{}
 	err = inNumbers(numbers, func(args []any, in string) error {
-		query := "SELECT no, id, destination, subject_kind, subject_id, attempts, slot, external_id, cause, claim FROM deliveries WHERE no IN " + in +
+		query := "SELECT no, id, destination, subject_kind, subject_id, attempts, slot, external_id, cause, last, claim FROM deliveries WHERE no IN " + in +
 			" AND state = 'sending' ORDER BY no" + q.locking()
 		return each(ctx, q, query, args, func(scan func(...any) error) error {
 			var d hub.Delivery
-			var kind, cause string
-			if err := scan(&d.Row, &d.ID, &d.Destination, &kind, &d.Subject.ID, &d.Attempts, &d.Slot, &d.ExternalID, &cause, &d.Claim); err != nil {
+			var kind, cause, last string
+			if err := scan(&d.Row, &d.ID, &d.Destination, &kind, &d.Subject.ID, &d.Attempts, &d.Slot, &d.ExternalID, &cause, &last, &d.Claim); err != nil {
 				return err
 			}
 			f := byID[d.ID]
@@ -374,50 +391,18 @@ func (s *Store) finish(ctx context.Context, q keeper, done []hub.Finished) error
 				d.Subject.Kind = hub.SubjectKind(kind)
 				slotted = append(slotted, d)
 			}
-			if f.Attempt.At.IsZero() {
-				returns = append(returns, []any{f.State, micros(f.DueAt), f.Uncertain, d.Row})
-				return nil
-			}
-			a := f.Attempt
-			a.Error = printable(a.Error)
-			last, err := encodeAttempt(&a)
+			former, err := decodeAttempt(last)
 			if err != nil {
 				return err
 			}
-			external := f.ExternalID
-			if external == "" {
-				external = d.ExternalID
-			}
-			updates = append(updates, []any{f.State, micros(f.DueAt), d.Attempts + 1, last, external, f.Uncertain, d.Row})
-			attempts = append(attempts, []any{d.Row, micros(a.At), a.Status, string(a.Outcome), a.Error, int64(a.Duration)})
-			switch f.State {
-			case hub.DeliveryDead:
-				dead = append(dead, hub.DeadLetter{
-					ID: hub.DeriveID(hub.PrefixDeadLetter, "delivery", d.ID), Of: "delivery", Ref: d.ID, At: a.At,
-					Reason: a.Error, Place: d.Destination, Attempts: d.Attempts + 1,
-				})
-			case hub.DeliveryDelivered:
-				if c := stats[d.Destination]; c == nil || a.At.After(c.LastDeliveryAt) {
-					stats[d.Destination] = &hub.ConnectionStat{LastDeliveryAt: a.At}
-				}
-			}
-			return nil
+			return r.add(&ending{Finished: f, row: d.Row, destination: d.Destination, attempts: d.Attempts, externalID: d.ExternalID, former: former})
 		})
 	})
 	if err != nil {
 		return err
 	}
-	for _, step := range []struct {
-		query string
-		lists [][]any
-	}{
-		{"UPDATE deliveries SET state = $1, due_at = $2, uncertain = $3 WHERE no = $4", returns},
-		{"UPDATE deliveries SET state = $1, due_at = $2, attempts = $3, last = $4, external_id = $5, uncertain = $6 WHERE no = $7", updates},
-		{"INSERT INTO attempts (delivery_no, at, status, outcome, error, duration) VALUES ($1, $2, $3, $4, $5, $6)", attempts},
-	} {
-		if _, err := q.many(ctx, step.query, step.lists); err != nil {
-			return err
-		}
+	if err := r.save(ctx, q); err != nil {
+		return err
 	}
 	for i := range slotted {
 		d := &slotted[i]
@@ -425,10 +410,7 @@ func (s *Store) finish(ctx context.Context, q keeper, done []hub.Finished) error
 			return err
 		}
 	}
-	if err := saveDead(ctx, q, dead); err != nil {
-		return err
-	}
-	return countConnections(ctx, q, stats)
+	return nil
 }
 
 // lockSlotsOf locks the desired rows of deliveries, in order, and returns them by slot.
@@ -474,7 +456,7 @@ func (s *Store) finishSlot(ctx context.Context, q keeper, d *hub.Delivery, f *hu
 // Deliveries returns deliveries, the newest first.
 func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Delivery, string, error) {
 	b := newList("SELECT "+deliveryColumns+", no FROM deliveries", "no", q.Page)
-	b.equal("state", q.State)
+	s.claims.only(b, q.State)
 	switch q.State {
 	case hub.DeliveryHeld, hub.DeliveryParked, hub.DeliveryDead:
 		b.and("state IN " + aside)
@@ -490,6 +472,7 @@ func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Deli
 	var all []hub.Delivery
 	next, err := b.run(ctx, s.read, func(scan func(...any) error, key *int64) error {
 		d, err := scanDelivery(scan, key)
+		s.claims.show(*key, &d)
 		all = append(all, d)
 		return err
 	})
@@ -516,16 +499,8 @@ func (s *Store) Delivery(ctx context.Context, id string) (hub.Delivery, []hub.At
 	if d.ID == "" {
 		return d, nil, notFound("delivery", id)
 	}
-	var attempts []hub.Attempt
-	err = each(ctx, s.read, "SELECT at, status, outcome, error, duration FROM attempts WHERE delivery_no = $1 ORDER BY no", []any{row}, func(scan func(...any) error) error {
-		var when, duration int64
-		var a hub.Attempt
-		var outcome string
-		err := scan(&when, &a.Status, &outcome, &a.Error, &duration)
-		a.At, a.Outcome, a.Duration = at(when), hub.Outcome(outcome), time.Duration(duration)
-		attempts = append(attempts, a)
-		return err
-	})
+	s.claims.show(row, &d)
+	attempts, err := s.attempts(ctx, row, d.Last)
 	return d, attempts, err
 }
 

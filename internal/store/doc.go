@@ -22,6 +22,10 @@
 // customers by id, desired state, deliveries. A unique violation, a serialization failure and a deadlock are
 // hub.ErrConflict and repeat the closure; a lost connection is hub.ErrTransient.
 //
+// What is claimed for a vendor is written before it is sent, so that after a crash its outcome is known to be unknown. Callbacks have a
+// stable id and may be sent twice: where one process owns the database (SQLite), their claims are kept in memory (sqlite_claims.go),
+// and a callback that was being sent when the process died is simply due.
+//
 // A delivery that is being sent keeps the end of its lease in due_at, so that one partial index finds everything a worker
 // may take. A customer's history is one row per version of an event: the newest is the ledger's entry, older ones say
 // from which to which of the customer's sequence numbers they were what was known.

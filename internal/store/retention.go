@@ -30,7 +30,8 @@ func (s *Store) prune(ctx context.Context, query string, args ...any) (int64, er
 
 // PruneAttempts deletes attempts before then. The newest attempt of each delivery stays in its row.
 func (s *Store) PruneAttempts(ctx context.Context, before time.Time) (int64, error) {
-	// Rows lie in the order of their making, so those to go are the first ones.
+	// Rows lie in the order of their making, so those to go are among the first ones. An attempt is entered when the next one is recorded;
+	// one that was old by then may go some rounds later.
 	return s.prune(ctx, "DELETE FROM attempts WHERE no IN (SELECT no FROM (SELECT no, at FROM attempts ORDER BY no LIMIT ?) old WHERE at < $1)", micros(before))
 }
 
@@ -77,12 +78,13 @@ type Pending struct {
 func (s *Store) Pending(ctx context.Context, now time.Time) (Pending, error) {
 	var p Pending
 	var oldest sql.NullInt64
-	err := one(ctx, s.read, `SELECT (SELECT count(*) FROM deliveries WHERE state IN `+claimable+` AND due_at <= $1),
-		(SELECT min(due_at) FROM deliveries WHERE state IN `+claimable+` AND due_at <= $1),
+	others, args := s.claims.except(now, micros(now))
+	err := one(ctx, s.read, `SELECT (SELECT count(*) FROM deliveries WHERE state IN `+claimable+" AND due_at <= $1"+others+`),
+		(SELECT min(due_at) FROM deliveries WHERE state IN `+claimable+" AND due_at <= $1"+others+`),
 		(SELECT count(*) FROM deliveries WHERE state IN `+claimable+`),
 		(SELECT count(*) FROM hydrations WHERE state <> 'dead'),
 		(SELECT count(*) FROM outbox WHERE position IS NULL),
-		(SELECT count(*) FROM dead_letters)`, []any{micros(now)}, &p.DeliveriesDue, &oldest, &p.DeliveriesOpen, &p.Hydrations, &p.Outbox, &p.Dead)
+		(SELECT count(*) FROM dead_letters)`, args, &p.DeliveriesDue, &oldest, &p.DeliveriesOpen, &p.Hydrations, &p.Outbox, &p.Dead)
 	if oldest.Valid {
 		p.OldestDue = at(oldest.Int64)
 	}

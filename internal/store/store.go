@@ -31,6 +31,8 @@ type Store struct {
 	log  *slog.Logger
 	// late: moments are entered late (SQLite), see sqlite_late.go.
 	late bool
+	// claims are those of callbacks (SQLite); nil where every claim is written.
+	claims *claims
 	// counting is held by who reads histories.
 	counting chan struct{}
 
@@ -51,6 +53,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	var err error
 	if o.URL == "" {
 		s.late = true
+		s.claims = newClaims(o.Dir)
 		err = s.openSQLite(ctx, o)
 	} else {
 		err = s.openPostgres(ctx, o)
@@ -64,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 // Close waits for what is being written, then closes. Later calls of other methods fail with hub.ErrTransient.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		s.closed = errors.Join(s.read.db.Close(), s.db.close())
+		s.closed = errors.Join(s.read.db.Close(), s.claims.close(), s.db.close())
 	})
 	return s.closed
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -59,4 +61,70 @@ func TestLogThatCannotBeSynced(t *testing.T) {
 	if err := set("third"); err != nil {
 		t.Errorf("after the start: %v", err)
 	}
+}
+
+// A callback that was committed and may be taken back by a power cut is not sent.
+func TestNoClaimOfWhatIsNotOnDisk(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, ok := s.db.(*writer)
+	if !ok {
+		t.Fatalf("%T", s.db)
+	}
+	w.path = filepath.Join(dir, "elsewhere", "stagewire.db") // its log cannot be opened; sync reads this after the first commit
+	const erp = hub.SubscriptionPrefix + "erp"
+	due := time.Unix(1, 0)
+	err = s.Apply(t.Context(), func(ctx context.Context, tx hub.Tx) error {
+		return tx.Save(ctx, &hub.Changes{Deliveries: []hub.Delivery{{ID: "dlv_1", Destination: erp, State: hub.DeliveryDue, DueAt: due, CreatedAt: due, Body: []byte("{}")}}})
+	})
+	if !errors.Is(err, hub.ErrTransient) {
+		t.Errorf("written: %v", err)
+	}
+	if names, err := s.Destinations(t.Context(), due); err != nil || len(names) != 1 {
+		t.Fatalf("it cannot be seen: %v, %v", names, err)
+	}
+	if got, err := s.Claim(t.Context(), erp, due, time.Minute, 1, false); !errors.Is(err, hub.ErrTransient) || len(got) != 0 {
+		t.Errorf("claimed %v, %v", got, err)
+	}
+	if len(s.claims.held) != 0 {
+		t.Errorf("still held: %v", s.claims.held)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who settles waits for the commits that began before, and for no others.
+func TestSettledWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &writer{quit: make(chan struct{})}
+		w.synced.L = &w.disk
+		w.begun.Store(2)
+		w.onDisk = 1
+		settled := false
+		go func() {
+			if err := w.settled(t.Context()); err != nil {
+				t.Error(err)
+			}
+			settled = true
+		}()
+		synctest.Wait()
+		if settled {
+			t.Error("settled before the second commit is on disk")
+		}
+		w.begun.Add(1)
+		w.disk.Lock()
+		w.onDisk++
+		w.synced.Broadcast()
+		w.disk.Unlock()
+		synctest.Wait()
+		if !settled {
+			t.Error("waits for a commit that began later")
+		}
+	})
 }

@@ -172,6 +172,7 @@ func (s *Store) entries(ctx context.Context, moments []moment) ([]entry, error) 
 	}
 	if err := load(momentDelivery, "SELECT "+deliveryColumns+", no FROM deliveries", func(scan func(...any) error, no *int64) (hub.Entry, error) {
 		d, err := scanDelivery(scan, no)
+		s.claims.show(*no, &d)
 		return hub.Entry{Type: "delivery", ID: d.ID, Delivery: &d}, err
 	}); err != nil {
 		return nil, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +43,10 @@ type writer struct {
 
 	committed chan []*job  // on their way to the disk
 	broken    atomic.Value // error: an fsync failed, and what the log holds cannot be known
+	begun     atomic.Int64 // commits that were begun and go through committed
+	disk      sync.Mutex   // of onDisk
+	synced    sync.Cond    // onDisk has grown
+	onDisk    int64        // of those begun, how many sync is through with
 	changes   int64        // rows changed by conn since it was opened, at the last commit
 
 	tokens keyLocks
@@ -56,7 +59,6 @@ type job struct {
 	ctx      context.Context
 	run      func() error
 	bare     bool // runs outside of any transaction
-	settle   bool // is answered after everything before it is on disk, though it writes nothing itself
 	err      error
 	panicked any
 	done     chan struct{}
@@ -66,6 +68,7 @@ func newWriter(path string, conn, side *sqlite.Conn, now func() time.Time, log *
 	w := &writer{path: path, conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{}), committed: make(chan []*job, commitsAhead)}
 	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w, recent: newRecent()}
 	w.tx.forget()
+	w.synced.L = &w.disk
 	w.wait.Add(3)
 	go w.loop()
 	go w.sync()
@@ -91,9 +94,25 @@ func (w *writer) write(ctx context.Context, fn func(context.Context, keeper) err
 	return w.do(ctx, func() error { return fn(ctx, &w.tx) })
 }
 
-// settled implements database.
+// settled implements database. What somebody could read was begun to be committed before; the commits go to the disk in their order. Nothing
+// is asked of the writer, and where all is on disk already, nobody waits.
 func (w *writer) settled(ctx context.Context) error {
-	return w.submit(&job{ctx: ctx, settle: true, run: func() error { return nil }, done: make(chan struct{})})
+	select {
+	case <-w.quit:
+		return errClosed
+	default:
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	last := w.begun.Load()
+	w.disk.Lock()
+	defer w.disk.Unlock()
+	for w.onDisk < last {
+		w.synced.Wait() // as long as an fsync takes: sync passes on whatever was begun, also as the store closes
+	}
+	err, _ := w.broken.Load().(error)
+	return err
 }
 
 // do hands run to the writer and returns after the commit that holds it. Once begun it is waited for, whatever ctx says:
@@ -159,6 +178,10 @@ func (w *writer) turn(first *job) {
 	if err == nil {
 		changed, err = w.changed()
 	}
+	synced := changed && err == nil
+	if synced {
+		w.begun.Add(1) // before anybody can see what is committed
+	}
 	if err == nil {
 		err = w.statement("COMMIT")
 	}
@@ -175,7 +198,7 @@ func (w *writer) turn(first *job) {
 			}
 		}
 	}
-	if err == nil && (changed || slices.ContainsFunc(group, func(j *job) bool { return j.settle })) {
+	if synced { // also where the commit failed: it was counted as begun
 		w.committed <- group
 		return
 	}
@@ -215,7 +238,9 @@ func (w *writer) sync() {
 		for more := true; more; {
 			select {
 			case group, more = <-w.committed:
-				groups = append(groups, group)
+				if more {
+					groups = append(groups, group)
+				}
 			default:
 				more = false
 			}
@@ -234,6 +259,10 @@ func (w *writer) sync() {
 				w.log.Error("the database's log is not on disk; nothing more is written until the process starts again", "error", err)
 			}
 		}
+		w.disk.Lock()
+		w.onDisk += int64(len(groups))
+		w.synced.Broadcast()
+		w.disk.Unlock()
 		for _, group := range groups {
 			for _, j := range group {
 				if j.err == nil && j.panicked == nil {
