@@ -165,7 +165,7 @@ func Open(ctx context.Context, o Options) (_ *App, err error) {
 	a.pipeline = pipeline.New(pipeline.Config{
 		Store: a.store, Publisher: a.bus, Backlog: a.bus, Connections: &a.registry, Clock: a.Clock, Now: time.Now, Log: o.Log,
 		Registerer: a.registr, Holder: holder, Hold: cfg.Hold, Settle: cfg.Settle, Source: a.source(), SchemaBase: cfg.PublicURL,
-		Encode: bus.EncodeEvent, Written: a.wrote, Observe: o.Observe,
+		Encode: bus.EncodeEvent, Written: a.wrote, Waiting: a.due, Observe: o.Observe,
 	})
 	if err := a.loadModels(ctx); err != nil {
 		return nil, err
@@ -290,12 +290,19 @@ func (a *App) close() {
 	a.client, a.bus, a.store, a.unlock = nil, nil, nil, nil
 }
 
-// wrote wakes whoever has new work after a commit.
-func (a *App) wrote() {
+// wrote wakes whoever has new work after a commit that made deliveries to those destinations due.
+func (a *App) wrote(destinations []string) {
+	if a.delivery != nil {
+		a.delivery.Owed(destinations)
+	}
+	a.relay.Wake()
+}
+
+// due wakes delivery for anything that it may find.
+func (a *App) due() {
 	if a.delivery != nil {
 		a.delivery.Wake()
 	}
-	a.relay.Wake()
 }
 
 // applyFrame applies a frame; where another process has published a model set, it is compiled first.
@@ -506,7 +513,8 @@ func (a *App) Reload(ctx context.Context) error {
 			"active", active, "draft", draft.Number, "mend", "stagewire publish")
 	}
 	a.useProgram()
-	a.wrote()
+	a.due()
+	a.relay.Wake()
 	a.Log.Info("configuration reloaded", "connections", len(cfg.Connections), "subscriptions", len(cfg.Subscriptions))
 	return nil
 }

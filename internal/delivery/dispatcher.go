@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,11 +97,13 @@ type Dispatcher struct {
 	log     *slog.Logger
 	metrics *metrics
 	wake    chan struct{}
+	owing   chan struct{} // owed is not empty
 	sweep   chan struct{}
 
 	mu           sync.Mutex
 	destinations map[string]*destination
 	running      map[string]bool // by destination; "hydrate:" and the connection for fetches
+	owed         map[string]bool // destinations without a worker that something became due at
 }
 
 // New makes a dispatcher; Run starts it.
@@ -129,8 +133,28 @@ func New(config Config) *Dispatcher {
 	}
 	return &Dispatcher{
 		config: config, now: config.Now, log: config.Log, metrics: newMetrics(config.Registerer),
-		wake: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
-		destinations: map[string]*destination{}, running: map[string]bool{},
+		wake: make(chan struct{}, 1), owing: make(chan struct{}, 1), sweep: make(chan struct{}, 1),
+		destinations: map[string]*destination{}, running: map[string]bool{}, owed: map[string]bool{},
+	}
+}
+
+// Owed says that something became due at those destinations, which need not be asked for then. It never blocks.
+func (d *Dispatcher) Owed(destinations []string) {
+	d.mu.Lock()
+	for _, name := range destinations {
+		if dest := d.destinations[name]; dest != nil && d.running[name] {
+			dest.nudge()
+		} else {
+			d.owed[name] = true
+		}
+	}
+	idle := len(d.owed) > 0
+	d.mu.Unlock()
+	if idle {
+		select {
+		case d.owing <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -220,6 +244,14 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			d.dispatch(ctx, attempts, &workers)
 		case <-d.wake:
 			d.dispatch(ctx, attempts, &workers)
+		case <-d.owing:
+			d.mu.Lock()
+			names := slices.Collect(maps.Keys(d.owed))
+			clear(d.owed)
+			d.mu.Unlock()
+			for _, name := range names {
+				d.serve(ctx, attempts, name, &workers)
+			}
 		}
 	}
 }
@@ -232,16 +264,7 @@ func (d *Dispatcher) dispatch(ctx, attempts context.Context, workers *sync.WaitG
 		d.log.Error("destinations cannot be read", "error", err.Error())
 	}
 	for _, name := range names {
-		dest := d.destination(name)
-		if wait, _ := dest.hold(); wait > 0 {
-			continue
-		}
-		if subscription, ok := strings.CutPrefix(name, SubscriptionPrefix); ok {
-			if s, known := d.config.Subscription(subscription); known && s.Paused {
-				continue
-			}
-		}
-		d.start(name, dest, workers, func() { d.work(ctx, attempts, dest) })
+		d.serve(ctx, attempts, name, workers)
 	}
 	connections, err := d.config.Store.HydrationConnections(ctx, now)
 	if err != nil && ctx.Err() == nil {
@@ -254,6 +277,20 @@ func (d *Dispatcher) dispatch(ctx, attempts context.Context, workers *sync.WaitG
 		}
 		d.start(dest.name, dest, workers, func() { d.hydrate(ctx, attempts, dest, name) })
 	}
+}
+
+// serve sees to it that a destination has a worker, unless it must be left alone.
+func (d *Dispatcher) serve(ctx, attempts context.Context, name string, workers *sync.WaitGroup) {
+	dest := d.destination(name)
+	if wait, _ := dest.hold(); wait > 0 {
+		return
+	}
+	if subscription, ok := strings.CutPrefix(name, SubscriptionPrefix); ok {
+		if s, known := d.config.Subscription(subscription); known && s.Paused {
+			return
+		}
+	}
+	d.start(name, dest, workers, func() { d.work(ctx, attempts, dest) })
 }
 
 // start runs work for dest unless it runs already, and runs it again where a nudge came while it was ending.

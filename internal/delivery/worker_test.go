@@ -647,6 +647,57 @@ func TestConnectionGoneAndBack(t *testing.T) {
 	})
 }
 
+// asking counts how often the store is asked for destinations.
+type asking struct {
+	*memory
+	asked int
+}
+
+func (a *asking) Destinations(ctx context.Context, now time.Time) ([]string, error) {
+	a.asked++
+	return a.memory.Destinations(ctx, now)
+}
+
+// Where it is told what became due, delivery does not ask for it: neither when it starts a worker nor while one runs.
+func TestOwed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store *asking
+		b, v := start(t, func(b *bench, c *Config) {
+			store = &asking{memory: b.store}
+			c.Store, c.Poll = store, time.Hour
+		}), &vendor{}
+		v.perform = func(context.Context, connector.Call, connector.Task) hub.Result {
+			time.Sleep(10 * time.Second)
+			return hub.Result{Outcome: hub.Delivered, Status: 200}
+		}
+		b.connect("crm", v)
+		b.subscribe(Subscription{Name: "erp", Paused: true})
+		synctest.Wait()
+		before := store.asked
+		b.store.add(task("crm", "dlv_1"), callbackTo("erp", "dlv_p", "cus_1"))
+		b.Owed([]string{"crm", SubscriptionPrefix + "erp"})
+		settle(5 * time.Second)
+		b.store.add(task("crm", "dlv_2"))
+		b.Owed([]string{"crm"})
+		settle(6 * time.Second)
+		b.states(hub.DeliveryDelivered, "dlv_1")
+		b.states(hub.DeliverySending, "dlv_2")
+		b.states(hub.DeliveryDue, "dlv_p")
+		settle(5 * time.Second)
+		b.states(hub.DeliveryDelivered, "dlv_2")
+		b.store.add(task("crm", "dlv_3"))
+		b.Owed([]string{"crm"}) // the worker has ended
+		settle(11 * time.Second)
+		b.states(hub.DeliveryDelivered, "dlv_3")
+		if store.asked != before {
+			t.Errorf("asked %d times", store.asked-before)
+		}
+		b.store.add(task("crm", "dlv_4")) // nobody tells
+		settle(2 * time.Hour)
+		b.states(hub.DeliveryDelivered, "dlv_4")
+	})
+}
+
 // At the end attempts under way finish, those that do not within the grace are cut, and what was only claimed is handed back.
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

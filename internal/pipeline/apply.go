@@ -386,8 +386,8 @@ func (g *goes) observe(o Observation) {
 // report counts and tells what was committed.
 func (g *goes) report() {
 	g.p.metrics.add(&g.tally)
-	if len(g.changes.Deliveries) > 0 || len(g.changes.Outbox) > 0 {
-		g.p.wrote()
+	if to := g.owedTo(); g.p.Written != nil && (len(to) > 0 || len(g.changes.Outbox) > 0) {
+		g.p.Written(to)
 	}
 	for _, t := range g.changes.Transitions {
 		g.p.Log.Debug("stage", "customer_id", t.CustomerID, "model", t.Model, "from", t.From, "to", t.To, "cause", t.Cause.Type, "at", t.At)
@@ -397,4 +397,23 @@ func (g *goes) report() {
 			g.p.Observe(o)
 		}
 	}
+}
+
+// owedTo returns the destinations of the deliveries that were made due.
+func (g *goes) owedTo() []string {
+	var to []string
+	add := func(destination string) {
+		if !slices.Contains(to, destination) {
+			to = append(to, destination)
+		}
+	}
+	for i := range g.changes.Deliveries {
+		if d := &g.changes.Deliveries[i]; d.State == hub.DeliveryDue {
+			add(d.Destination)
+		}
+	}
+	for _, w := range g.changes.Woken {
+		add(w.Destination)
+	}
+	return to
 }

@@ -17,6 +17,8 @@ func TestCallbacksOfOneCustomerAreAChain(t *testing.T) {
 	program := *h.pipeline.Program()
 	program.Subscriptions = []pipeline.Subscription{{Name: "erp", Kinds: []string{"stage.entered", "order.paid"}}}
 	h.pipeline.Use(&program)
+	var owed [][]string
+	h.pipeline.Written = func(destinations []string) { owed = append(owed, destinations) }
 	ctx := t.Context()
 	for n := range 5 {
 		order := string(rune('a' + n))
@@ -25,6 +27,9 @@ func TestCallbacksOfOneCustomerAreAChain(t *testing.T) {
 			OccurredAt: epoch.AddDate(0, 0, n), ReceivedAt: epoch.AddDate(0, 0, n), Properties: map[string]any{"id": order},
 			Identifiers: []hub.Identifier{{Kind: "shopify_customer", Connection: "shop", Value: "7", Record: true}},
 		}})
+	}
+	if each := []string{pipeline.CallbackDestination("erp")}; len(owed) != 5 || slices.ContainsFunc(owed, func(to []string) bool { return !slices.Equal(to, each) }) {
+		t.Errorf("what is owed was told as %v", owed)
 	}
 	rows, _, err := h.store.Deliveries(ctx, hub.DeliveryQuery{Page: hub.Page{Limit: 50}})
 	if err != nil {

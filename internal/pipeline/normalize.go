@@ -59,7 +59,7 @@ func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) 
 	}
 	p.metrics.redelivered.Add(float64(existing))
 	if len(hydrations) > 0 {
-		p.wrote()
+		p.waiting()
 	}
 	return nil
 }
@@ -197,7 +197,7 @@ func (p *Pipeline) Replay(ctx context.Context, w hub.StoredWebhook, fetched Fetc
 	if _, err := p.Store.SaveWebhooks(ctx, []hub.WebhookRecord{row}, waiting, dead); err != nil {
 		return nil, nil, fmt.Errorf("save webhook: %w", err)
 	}
-	p.wrote()
+	p.waiting()
 	return made, withdrawn, nil
 }
 

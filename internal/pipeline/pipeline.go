@@ -84,8 +84,11 @@ type Config struct {
 	SchemaBase string
 	// Encode gives an event the form in which it travels on EVENTS. Without it nobody is told of others.
 	Encode func(ev *hub.Event) ([]byte, error)
-	// Written is called after each commit that made deliveries or outbox rows; it must not block. Optional.
-	Written func()
+	// Written is called after each commit that made deliveries or outbox rows, with the destinations of those that are due; it must not
+	// block. Optional.
+	Written func(destinations []string)
+	// Waiting is called after each commit that made something to be fetched; it must not block. Optional.
+	Waiting func()
 	// Observe is told what each commit decided, after it; it must not block. Optional.
 	Observe func(Observation)
 }
@@ -147,9 +150,9 @@ func (p *Pipeline) Program() *Program { return p.program.Load() }
 // Counts returns what the pipeline has counted since the start, per connection.
 func (p *Pipeline) Counts() Counts { return p.metrics.counts() }
 
-func (p *Pipeline) wrote() {
-	if p.Written != nil {
-		p.Written()
+func (p *Pipeline) waiting() {
+	if p.Waiting != nil {
+		p.Waiting()
 	}
 }
 
