@@ -75,8 +75,8 @@ type Tx interface {
 	// Ledger returns what is known of the event ids; unknown ids are absent.
 	Ledger(ctx context.Context, ids []string) (map[string]LedgerEntry, error)
 	// LockIdentifiers locks the strong identifiers (creating rows where there are none) and returns those that
-	// point at a customer, by Identifier.Key.
-	LockIdentifiers(ctx context.Context, ids []Identifier) (map[string]IdentifierRecord, error)
+	// point at a customer, by name.
+	LockIdentifiers(ctx context.Context, ids []Identifier) (map[IdentifierName]IdentifierRecord, error)
 	// ProfileOwners returns the living customer of each profile id that exists.
 	ProfileOwners(ctx context.Context, profileIDs []string) (map[string]string, error)
 	// LockCustomers locks and loads customers in order of id. A merged one is followed to its survivor.

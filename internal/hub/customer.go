@@ -140,12 +140,12 @@ type LedgerRecord struct {
 // UnionIdentifiers returns the identifiers of all profiles without repeats: strong before weak, then in order of profile.
 func UnionIdentifiers(profiles []ProfileRecord) []Identifier {
 	var out []Identifier
-	seen := map[string]bool{}
+	seen := map[IdentifierName]bool{}
 	for _, weak := range [2]bool{false, true} {
 		for i := range profiles {
 			for _, id := range profiles[i].Identifiers {
-				if key := id.Key(); id.Weak == weak && !seen[key] {
-					seen[key] = true
+				if name := id.Name(); id.Weak == weak && !seen[name] {
+					seen[name] = true
 					out = append(out, id)
 				}
 			}

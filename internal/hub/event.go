@@ -1,7 +1,9 @@
 package hub
 
 import (
+	"cmp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -93,7 +95,18 @@ type Identifier struct {
 	Record bool `json:"record,omitempty"`
 }
 
-// Key returns the identifier's identity as one string, for maps, locks and the primary key in SQL.
+// IdentifierName is what an identifier is recognised by. It can be the key of a map.
+type IdentifierName struct{ Kind, Connection, Value string }
+
+// Name returns what the identifier is recognised by.
+func (i Identifier) Name() IdentifierName { return IdentifierName{i.Kind, i.Connection, i.Value} }
+
+// Compare orders names by kind, connection and value.
+func (n IdentifierName) Compare(m IdentifierName) int {
+	return cmp.Or(strings.Compare(n.Kind, m.Kind), strings.Compare(n.Connection, m.Connection), strings.Compare(n.Value, m.Value))
+}
+
+// Key returns the identifier's name as one string, for SQL and derived ids.
 func (i Identifier) Key() string { return i.Kind + "\x1f" + i.Connection + "\x1f" + i.Value }
 
 // ProfileKey returns what the event's profile is called: the vendor's own id of the person's record, else the

@@ -84,9 +84,10 @@ func (p *Person) HasRecord(connection string) bool {
 
 // People are all customers that one transaction works on.
 type People struct {
-	byIdentifier map[string]*Person
+	byIdentifier map[hub.IdentifierName]*Person
 	byProfile    map[string]*Person
-	all          []*Person // living ones and those merged away
+	profiles     map[string]string // by event id, of the events that were loaded
+	all          []*Person         // living ones and those merged away
 	fresh        []hub.IdentifierRecord
 	merges       []hub.Merge
 }
@@ -106,22 +107,26 @@ type Resolved struct {
 // Load locks the identifiers of the events, then the customers they point at, and returns them. alsoProfiles names
 // profiles that are touched without being named by an event's identifiers (an older version's profile).
 func Load(ctx context.Context, tx hub.Tx, events []hub.Event, alsoProfiles []string) (*People, error) {
-	strong := make(map[string]hub.Identifier)
+	strong := make(map[hub.IdentifierName]hub.Identifier)
 	profileSet := make(map[string]bool, len(events))
+	profiles := make(map[string]string, len(events))
 	for _, id := range alsoProfiles {
 		profileSet[id] = true
 	}
 	for i := range events {
 		for _, id := range events[i].Identifiers {
 			if !id.Weak {
-				strong[id.Key()] = id
+				strong[id.Name()] = id
 			}
 		}
-		if id := events[i].ProfileID(); id != "" {
+		id := events[i].ProfileID()
+		if profiles[events[i].ID] = id; id != "" {
 			profileSet[id] = true
 		}
 	}
-	people := &People{byIdentifier: make(map[string]*Person, len(strong)), byProfile: make(map[string]*Person, len(profileSet))}
+	people := &People{
+		byIdentifier: make(map[hub.IdentifierName]*Person, len(strong)), byProfile: make(map[string]*Person, len(profileSet)), profiles: profiles,
+	}
 	list := make([]hub.Identifier, 0, len(strong))
 	for _, id := range strong {
 		list = append(list, id)
@@ -200,7 +205,7 @@ func (p *People) add(rec *hub.CustomerRecord) *Person {
 
 // Adopt adds customers that were locked without an event (wake-ups).
 func Adopt(records map[string]*hub.CustomerRecord) *People {
-	people := &People{byIdentifier: map[string]*Person{}, byProfile: map[string]*Person{}}
+	people := &People{byIdentifier: map[hub.IdentifierName]*Person{}, byProfile: map[string]*Person{}}
 	ids := make([]string, 0, len(records))
 	seen := make(map[string]*hub.CustomerRecord, len(records))
 	for _, rec := range records {
@@ -225,11 +230,14 @@ func (p *People) OfProfile(id string) *Person { return p.byProfile[id] }
 // Of returns the person an event belongs to: the one its profile or its strong identifiers point at, all of them merged
 // where they are several, a new one where there is none. It returns nil for an event that names nobody. now is wire time.
 func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
-	profileKey := ev.ProfileKey()
-	if profileKey == "" {
+	profile, loaded := p.profiles[ev.ID]
+	if !loaded {
+		profile = ev.ProfileID()
+	}
+	if profile == "" {
 		return nil
 	}
-	res := &Resolved{Profile: hub.DeriveID(hub.PrefixProfile, ev.Connection, profileKey)}
+	res := &Resolved{Profile: profile}
 	found := make([]*Person, 0, 2)
 	via := make([]string, 0, 2)
 	look := func(person *Person, reason string) {
@@ -240,7 +248,7 @@ func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
 	}
 	look(p.byProfile[res.Profile], "profile")
 	for _, id := range ev.Identifiers {
-		if owner := p.byIdentifier[id.Key()]; !id.Weak && owner != nil && related(ev, found, owner) {
+		if owner := p.byIdentifier[id.Name()]; !id.Weak && owner != nil && related(ev, found, owner) {
 			look(owner, id.Kind)
 		}
 	}
@@ -269,7 +277,7 @@ func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
 		res.Person = survivor
 	}
 	res.Absorbed = slices.DeleteFunc(res.Absorbed, func(a *Person) bool { return a == res.Person })
-	p.belong(res, ev, profileKey)
+	p.belong(res, ev)
 	return res
 }
 
@@ -284,13 +292,13 @@ func related(ev *hub.Event, found []*Person, owner *Person) bool {
 }
 
 // belong makes sure that the profile exists, holds the event's identifiers, and that the strong ones point at the person.
-func (p *People) belong(res *Resolved, ev *hub.Event, profileKey string) {
+func (p *People) belong(res *Resolved, ev *hub.Event) {
 	person := res.Person
 	profile := person.Profile(res.Profile)
 	if profile == nil {
 		hadRecord := person.HasRecord(ev.Connection)
 		person.Profiles = append(person.Profiles, hub.ProfileRecord{
-			ID: res.Profile, CustomerID: person.ID, Connection: ev.Connection, Key: profileKey,
+			ID: res.Profile, CustomerID: person.ID, Connection: ev.Connection, Key: ev.ProfileKey(),
 		})
 		profile = &person.Profiles[len(person.Profiles)-1]
 		p.byProfile[res.Profile] = person
@@ -303,16 +311,16 @@ func (p *People) belong(res *Resolved, ev *hub.Event, profileKey string) {
 		}
 	}
 	for _, id := range ev.Identifiers {
-		if !slices.ContainsFunc(profile.Identifiers, func(have hub.Identifier) bool { return have.Key() == id.Key() }) {
+		if !slices.ContainsFunc(profile.Identifiers, func(have hub.Identifier) bool { return have.Name() == id.Name() }) {
 			profile.Identifiers = append(profile.Identifiers, id)
-			slices.SortFunc(profile.Identifiers, func(a, b hub.Identifier) int { return compare(a.Key(), b.Key()) })
+			slices.SortFunc(profile.Identifiers, func(a, b hub.Identifier) int { return a.Name().Compare(b.Name()) })
 			person.Touch(res.Profile)
 		}
 		if id.Weak {
 			continue
 		}
-		if key := id.Key(); p.byIdentifier[key] == nil {
-			p.byIdentifier[key] = person
+		if name := id.Name(); p.byIdentifier[name] == nil {
+			p.byIdentifier[name] = person
 			p.fresh = append(p.fresh, hub.IdentifierRecord{Identifier: id, ProfileID: res.Profile})
 		}
 	}
@@ -341,17 +349,7 @@ func (p *Person) join(recordProfile string, ev *hub.Event) {
 // Identifiers returns the identifiers to save: new ones, pointing at whoever holds them in the end.
 func (p *People) Identifiers() []hub.IdentifierRecord {
 	for i := range p.fresh {
-		p.fresh[i].CustomerID = p.byIdentifier[p.fresh[i].Key()].ID
+		p.fresh[i].CustomerID = p.byIdentifier[p.fresh[i].Name()].ID
 	}
 	return p.fresh
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

@@ -22,7 +22,7 @@ func event(connection, record, email string, at time.Time) *hub.Event {
 }
 
 func nobody() *People {
-	return &People{byIdentifier: map[string]*Person{}, byProfile: map[string]*Person{}}
+	return &People{byIdentifier: map[hub.IdentifierName]*Person{}, byProfile: map[string]*Person{}}
 }
 
 func TestAnAddressJoinsTwoSystems(t *testing.T) {
@@ -56,7 +56,7 @@ func TestMergeKeepsTheEarlierAndGoesOnAboveBoth(t *testing.T) {
 	})
 	for _, person := range people.All() {
 		if person.ID == "cus_a" {
-			people.byIdentifier[hub.Identifier{Kind: hub.IdentifierEmail, Value: "ada@example.com"}.Key()] = person
+			people.byIdentifier[hub.Identifier{Kind: hub.IdentifierEmail, Value: "ada@example.com"}.Name()] = person
 		}
 	}
 	got := people.Of(event("shop", "1", "ada@example.com", now.Add(2*time.Hour)), now)

@@ -32,11 +32,11 @@ func (s *Server) customer(ctx context.Context, rec *hub.CustomerRecord, asked []
 		ID: rec.ID, Kind: string(cmp.Or(rec.Kind, hub.SubjectCustomer)), Name: rec.Name, Identifiers: []Identifier{}, Traits: view.Traits, Tags: rec.Tags, Consent: view.Consent,
 		Stages: map[string]Stage{}, Facts: view.Facts, CreatedAt: Time(rec.CreatedAt), UpdatedAt: Time(rec.UpdatedAt),
 	}
-	seen := map[string]bool{}
+	seen := map[hub.IdentifierName]bool{}
 	for i := range rec.Profiles {
 		for _, id := range rec.Profiles[i].Identifiers {
-			if key := id.Key(); !seen[key] {
-				seen[key] = true
+			if name := id.Name(); !seen[name] {
+				seen[name] = true
 				out.Identifiers = append(out.Identifiers, Identifier{id.Kind, id.Value, id.Connection})
 			}
 		}

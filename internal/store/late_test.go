@@ -154,7 +154,7 @@ func TestLoadedIsWhatIsStored(t *testing.T) {
 					return err
 				}
 				for _, mark := range marks {
-					if r, ok := known[mark.Key()]; !ok || r.CustomerID != loaded.ID {
+					if r, ok := known[mark.Name()]; !ok || r.CustomerID != loaded.ID {
 						t.Errorf("step %d: %s is %q's, want %q", step, mark.Key(), r.CustomerID, loaded.ID)
 					}
 				}

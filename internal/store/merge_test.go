@@ -77,9 +77,9 @@ func TestMerge(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			for key, r := range known {
+			for name, r := range known {
 				if r.CustomerID != ada.ID {
-					t.Errorf("%q points at %s", key, r.CustomerID)
+					t.Errorf("%q points at %s", name, r.CustomerID)
 				}
 			}
 			owners, err := tx.ProfileOwners(ctx, []string{eve.Profiles[0].ID})

@@ -43,8 +43,8 @@ func (t *postgresTx) Ledger(ctx context.Context, ids []string) (map[string]hub.L
 	return known, err
 }
 
-func (t *postgresTx) LockIdentifiers(ctx context.Context, ids []hub.Identifier) (map[string]hub.IdentifierRecord, error) {
-	found := make(map[string]hub.IdentifierRecord)
+func (t *postgresTx) LockIdentifiers(ctx context.Context, ids []hub.Identifier) (map[hub.IdentifierName]hub.IdentifierRecord, error) {
+	found := make(map[hub.IdentifierName]hub.IdentifierRecord)
 	if len(ids) == 0 {
 		return found, nil
 	}
@@ -75,7 +75,7 @@ func (t *postgresTx) LockIdentifiers(ctx context.Context, ids []hub.Identifier) 
 			}
 			if r.CustomerID != "" {
 				r.Identifier = identifierOf(r.Kind, r.Connection, r.Value, bits)
-				found[r.Key()] = r
+				found[r.Name()] = r
 			}
 			return nil
 		})

@@ -16,7 +16,7 @@ import (
 type seen struct {
 	People      map[string]*hub.CustomerRecord
 	Owners      map[string]string
-	Identifiers map[string]hub.IdentifierRecord
+	Identifiers map[hub.IdentifierName]hub.IdentifierRecord
 }
 
 // look reads everybody as apply does.

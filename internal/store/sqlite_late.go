@@ -74,15 +74,10 @@ func (t *sqliteTx) behind() (*late, error) {
 
 // candidates appends the places of rows of a kind whose id may be that one.
 func (t *sqliteTx) candidates(places []int64, kind int64, id string) ([]int64, error) {
-	l, err := t.behind()
+	hash := idHash(id)
+	places, err := t.waiting(places, kind, hash)
 	if err != nil {
 		return nil, err
-	}
-	hash := idHash(id)
-	for i := l.newest[hash]; i > 0; i = l.rows[i-1].older {
-		if l.rows[i-1].kind == kind {
-			places = append(places, l.rows[i-1].no)
-		}
 	}
 	// Not one statement with what reads the rows: a join SQLite plans again for each hash.
 	b := t.prepare("SELECT no FROM ids WHERE hash = $1 AND kind = $2")
@@ -92,6 +87,20 @@ func (t *sqliteTx) candidates(places []int64, kind int64, id string) ([]int64, e
 	return places, b.end()
 }
 
+// waiting is candidates among the rows that are not entered yet.
+func (t *sqliteTx) waiting(places []int64, kind, hash int64) ([]int64, error) {
+	l, err := t.behind()
+	if err != nil {
+		return nil, err
+	}
+	for i := l.newest[hash]; i > 0; i = l.rows[i-1].older {
+		if l.rows[i-1].kind == kind {
+			places = append(places, l.rows[i-1].no)
+		}
+	}
+	return places, nil
+}
+
 // place returns where the row of that id lies, 0 for nowhere. Of an event's versions it is one of them.
 func (t *sqliteTx) place(kind int64, id string) (int64, error) {
 	var room [4]int64
@@ -99,6 +108,11 @@ func (t *sqliteTx) place(kind int64, id string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return t.among(places, kind, id)
+}
+
+// among returns which of the places is that of the id, 0 for none.
+func (t *sqliteTx) among(places []int64, kind int64, id string) (int64, error) {
 	for _, no := range places {
 		b := t.prepare("SELECT 1 FROM " + tableOf(kind) + " WHERE no = $1 AND id = $2")
 		found := b.int(no).text(id).row()
@@ -107,6 +121,17 @@ func (t *sqliteTx) place(kind int64, id string) (int64, error) {
 		}
 	}
 	return 0, nil
+}
+
+// waits is has among the rows that are not entered yet.
+func (t *sqliteTx) waits(kind int64, id string) (bool, error) {
+	var room [4]int64
+	places, err := t.waiting(room[:0], kind, idHash(id))
+	if err != nil || len(places) == 0 {
+		return false, err
+	}
+	no, err := t.among(places, kind, id)
+	return no != 0, err
 }
 
 func (t *sqliteTx) has(kind int64, id string) (bool, error) {

@@ -23,14 +23,14 @@ const (
 type recent struct {
 	people      generations[string, *known]
 	owners      generations[string, string] // customers by profile
-	identifiers generations[hub.Identifier, hub.IdentifierRecord]
+	identifiers generations[hub.IdentifierName, hub.IdentifierRecord]
 }
 
 func newRecent() recent {
 	return recent{
 		people:      generations[string, *known]{limit: recentBytes},
 		owners:      generations[string, string]{limit: recentNames},
-		identifiers: generations[hub.Identifier, hub.IdentifierRecord]{limit: recentNames},
+		identifiers: generations[hub.IdentifierName, hub.IdentifierRecord]{limit: recentNames},
 	}
 }
 
@@ -166,10 +166,10 @@ func (t *sqliteTx) remember(c *hub.Changes) {
 	for i := range c.Identifiers {
 		r := c.Identifiers[i]
 		if r.CustomerID == "" {
-			t.recent.identifiers.drop(nameOf(&r.Identifier))
+			t.recent.identifiers.drop(r.Name())
 			continue
 		}
-		t.recent.identifiers.put(nameOf(&r.Identifier), r, 1)
+		t.recent.identifiers.put(r.Name(), r, 1)
 	}
 	for _, k := range changed {
 		switch {
@@ -246,11 +246,6 @@ func byStage(a, b hub.StageRecord) int {
 
 // kept is a time as it comes back from the database.
 func kept(t time.Time) time.Time { return at(micros(t)) }
-
-// nameOf is what an identifier is found by: what identifierHash reads of it.
-func nameOf(id *hub.Identifier) hub.Identifier {
-	return hub.Identifier{Kind: id.Kind, Connection: id.Connection, Value: id.Value}
-}
 
 // generations is a map that forgets what was not asked for lately. It has two halves: when the present one is full it becomes
 // the former one, and what is asked for there moves back.

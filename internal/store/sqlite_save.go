@@ -225,7 +225,7 @@ const transitionColumns = "id, subject_kind, subject_id, customer_id, model, ver
 func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
 	for i := range c.Deliveries {
 		r := &c.Deliveries[i]
-		if there, err := t.has(momentDelivery, r.ID); err != nil || there {
+		if there, err := t.owed(r); err != nil || there {
 			if err != nil {
 				return err
 			}
@@ -243,6 +243,15 @@ func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
 		}
 	}
 	return nil
+}
+
+// owed reports whether a delivery is there already. Callbacks of an event that is new are named after it: only this transaction can
+// have made them.
+func (t *sqliteTx) owed(r *hub.Delivery) (bool, error) {
+	if r.Action == "callback" && t.fresh[r.Cause.EventID] {
+		return t.waits(momentDelivery, r.ID)
+	}
+	return t.has(momentDelivery, r.ID)
 }
 
 // addDelivery is saveDeliveries for one that was made inside the store.

@@ -18,6 +18,7 @@ type sqliteTx struct {
 	writer *writer
 
 	asked    map[string]bool       // event ids looked up in the ledger, and whether they were there
+	fresh    map[string]bool       // those that were not
 	profiles map[string]owned      // loaded profiles
 	people   map[string]int64      // row numbers of loaded customers
 	stages   map[stageKey]standing // loaded stages
@@ -49,7 +50,7 @@ type stageKey struct {
 // begin forgets the transaction before.
 func (t *sqliteTx) begin() {
 	t.asked, t.profiles, t.people, t.stages, t.pins = map[string]bool{}, map[string]owned{}, map[string]int64{}, map[stageKey]standing{}, 0
-	t.made = map[string]int64{}
+	t.made, t.fresh = map[string]int64{}, map[string]bool{}
 }
 
 // binder binds the arguments of a prepared statement in turn; the first error stays.
@@ -153,16 +154,19 @@ func (t *sqliteTx) Ledger(_ context.Context, ids []string) (map[string]hub.Ledge
 		}); err != nil {
 			return nil, err
 		}
-		t.asked[id] = found
+		if t.asked[id] = found; !found {
+			t.fresh[id] = true
+		}
 	}
 	return known, nil
 }
 
-func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map[string]hub.IdentifierRecord, error) {
-	found := make(map[string]hub.IdentifierRecord)
+func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map[hub.IdentifierName]hub.IdentifierRecord, error) {
+	found := make(map[hub.IdentifierName]hub.IdentifierRecord)
 	for i := range ids {
-		if r, ok := t.recent.identifiers.get(nameOf(&ids[i])); ok {
-			found[ids[i].Key()] = r
+		name := ids[i].Name()
+		if r, ok := t.recent.identifiers.get(name); ok {
+			found[name] = r
 			continue
 		}
 		b := t.prepare("SELECT kind, connection, value, flags, customer_id, profile_id FROM identifiers WHERE hash = $1 AND customer_id <> ''")
@@ -172,8 +176,8 @@ func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map
 				Identifier: identifierOf(s.ColumnText(0), s.ColumnText(1), s.ColumnText(2), s.ColumnInt64(3)),
 				CustomerID: s.ColumnText(4), ProfileID: s.ColumnText(5),
 			}
-			found[ids[i].Key()] = r
-			t.recent.identifiers.put(nameOf(&ids[i]), r, 1)
+			found[name] = r
+			t.recent.identifiers.put(name, r, 1)
 		}
 		if err := b.end(); err != nil {
 			return nil, err
