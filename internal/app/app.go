@@ -290,12 +290,14 @@ func (a *App) close() {
 	a.client, a.bus, a.store, a.unlock = nil, nil, nil, nil
 }
 
-// wrote wakes whoever has new work after a commit that made deliveries to those destinations due.
-func (a *App) wrote(destinations []string) {
+// wrote wakes whoever has new work after a commit that made deliveries to those destinations due, and those outbox rows.
+func (a *App) wrote(destinations []string, outbox []hub.OutboxRecord) {
 	if a.delivery != nil {
 		a.delivery.Owed(destinations)
 	}
-	a.relay.Wake()
+	if a.store.Relayed(outbox) {
+		a.relay.Wake()
+	}
 }
 
 // due wakes delivery for anything that it may find.

@@ -41,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.retries.WithLabelValues(stream)
 		m.handling.WithLabelValues(stream)
 	}
-	for _, stream := range []string{streamStages, streamEvents, "none"} {
+	for _, stream := range []string{streamStages, streamEvents} {
 		m.relayed.WithLabelValues(stream)
 	}
 	reg.MustRegister(m.published, m.records, m.publishing, m.retries, m.frames, m.handling, m.relayed, m.oldest, m.restarts, m.free)

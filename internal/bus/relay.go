@@ -23,16 +23,19 @@ const (
 
 // Outbox is what the relay needs of SQL.
 type Outbox interface {
-	// Unpublished returns rows that were never published, in commit order, at most limit.
+	// Unpublished returns rows that wait for the relay, in commit order, at most limit: all with a subject that were never
+	// published, and those without one that have no place in the feed yet.
 	Unpublished(ctx context.Context, limit int) ([]hub.FeedItem, error)
-	// Published gives the rows of those ids their places in the feed, in the order of ids.
+	// Published marks the rows of those ids as published. Those that have no place in the feed yet get one, in commit order.
 	Published(ctx context.Context, ids []string) error
-	// RecentlyPublished returns the rows published no earlier than since before the newest published row, oldest first.
+	// RecentlyPublished returns at least the rows with a subject that were published no earlier than since before the newest
+	// published row, in the order of their places.
 	RecentlyPublished(ctx context.Context, since time.Duration) ([]hub.FeedItem, error)
 }
 
-// Relay publishes what apply decided: transitions to STAGES, internal events to EVENTS. Rows with neither subject only get
-// their place in the feed. One relay runs at a time over all processes; two do no harm but double messages.
+// Relay publishes what apply decided: transitions to STAGES, internal events to EVENTS. Rows with neither subject come to it only
+// where their place in the feed is not known when they are written: they only get it. One relay runs at a time over all processes;
+// two do no harm but double messages.
 type Relay struct {
 	bus       *Bus
 	outbox    Outbox
@@ -146,10 +149,6 @@ func (r *Relay) publish(ctx context.Context, rows []hub.FeedItem, again bool) er
 			events = append(events, ev)
 		case row.Subject != "":
 			r.bus.log.Error("outbox row has a subject that cannot be", "id", row.ID, "subject", row.Subject)
-		default:
-			if !again {
-				r.bus.metrics.relayed.WithLabelValues("none").Inc()
-			}
 		}
 	}
 	var wait sync.WaitGroup

@@ -95,11 +95,11 @@ const (
 	OutboxOwn        = "own" // an own event (Kind.Own) on its way to EVENTS: not told to anybody
 )
 
-// OutboxRecord is a fact somebody can be told. The relay publishes it and gives it its place in the feed.
+// OutboxRecord is a fact somebody can be told. It gets a place in the feed, and the relay publishes it where it has a subject.
 type OutboxRecord struct {
 	ID         string // of the transition or event
 	Kind       string // an Outbox kind
-	Subject    string // NATS subject it is published to: stages.<model>.<stage>, or events.<partition> for internal events
+	Subject    string // NATS subject it is published to: stages.<model>.<stage>, or events.<partition> for internal events; "" for none
 	CustomerID string
 	Body       []byte // one structured CloudEvent
 	CreatedAt  time.Time

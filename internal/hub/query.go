@@ -77,7 +77,7 @@ type ConnectionStat struct {
 	Dead                          int64
 }
 
-// FeedItem is one published outbox row.
+// FeedItem is an outbox row and its place in the feed, 0 where it has none yet.
 type FeedItem struct {
 	Position int64
 	OutboxRecord

@@ -387,7 +387,7 @@ func (g *goes) observe(o Observation) {
 func (g *goes) report() {
 	g.p.metrics.add(&g.tally)
 	if to := g.owedTo(); g.p.Written != nil && (len(to) > 0 || len(g.changes.Outbox) > 0) {
-		g.p.Written(to)
+		g.p.Written(to, g.changes.Outbox)
 	}
 	for _, t := range g.changes.Transitions {
 		g.p.Log.Debug("stage", "customer_id", t.CustomerID, "model", t.Model, "from", t.From, "to", t.To, "cause", t.Cause.Type, "at", t.At)

@@ -18,7 +18,7 @@ func TestCallbacksOfOneCustomerAreAChain(t *testing.T) {
 	program.Subscriptions = []pipeline.Subscription{{Name: "erp", Kinds: []string{"stage.entered", "order.paid"}}}
 	h.pipeline.Use(&program)
 	var owed [][]string
-	h.pipeline.Written = func(destinations []string) { owed = append(owed, destinations) }
+	h.pipeline.Written = func(destinations []string, _ []hub.OutboxRecord) { owed = append(owed, destinations) }
 	ctx := t.Context()
 	for n := range 5 {
 		order := string(rune('a' + n))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -367,5 +368,35 @@ decide:
 	h.apply(t.Context(), t, 2, []hub.Event{ev})
 	if got := h.stage(t, "ada@example.com", "reach"); got != "yes" {
 		t.Errorf("with a number: %q", got)
+	}
+}
+
+// Whoever is woken by a commit is told of the outbox rows it made, and of none where there are none.
+func TestWrittenTellsOfTheOutbox(t *testing.T) {
+	h := newHarness(t, "")
+	var subjects []string
+	calls := 0
+	h.pipeline.Written = func(_ []string, outbox []hub.OutboxRecord) {
+		calls++
+		for _, row := range outbox {
+			subjects = append(subjects, row.Subject)
+		}
+	}
+	paid := happens("ada@example.com", "order.paid", epoch.Add(time.Hour), nil)
+	h.apply(t.Context(), t, 1, []hub.Event{paid})
+	feed, err := h.store.Feed(t.Context(), 0, 10)
+	if err != nil || len(feed) == 0 || calls != 1 {
+		t.Fatalf("feed %v, %d calls: %v", feed, calls, err)
+	}
+	var want []string
+	for _, row := range feed {
+		want = append(want, row.Subject)
+	}
+	if !slices.Equal(subjects, want) || !strings.HasPrefix(want[0], "stages.clc.") {
+		t.Errorf("told of %v, written %v", subjects, want)
+	}
+	h.apply(t.Context(), t, 2, []hub.Event{paid}) // it is known
+	if calls != 1 {
+		t.Errorf("%d calls", calls)
 	}
 }

@@ -84,9 +84,9 @@ type Config struct {
 	SchemaBase string
 	// Encode gives an event the form in which it travels on EVENTS. Without it nobody is told of others.
 	Encode func(ev *hub.Event) ([]byte, error)
-	// Written is called after each commit that made deliveries or outbox rows, with the destinations of those that are due; it must not
-	// block. Optional.
-	Written func(destinations []string)
+	// Written is called after each commit that made deliveries or outbox rows, with the destinations of those that are due and with
+	// those rows, which it must not keep; it must not block. Optional.
+	Written func(destinations []string, outbox []hub.OutboxRecord)
 	// Waiting is called after each commit that made something to be fetched; it must not block. Optional.
 	Waiting func()
 	// Observe is told what each commit decided, after it; it must not block. Optional.

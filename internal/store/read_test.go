@@ -395,57 +395,6 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-func TestRelay(t *testing.T) {
-	on(t, func(t *testing.T, b *bench) {
-		ctx := t.Context()
-		var all []hub.OutboxRecord
-		for i := range 10 {
-			all = append(all, hub.OutboxRecord{ID: fmt.Sprintf("stg_%d", 9-i), Kind: hub.OutboxTransition, Subject: "stages.clc.new", CustomerID: "cus_1", Body: []byte("{}"), CreatedAt: t0})
-		}
-		b.apply(t, &hub.Changes{Outbox: all[:6]})
-		b.apply(t, &hub.Changes{Outbox: all[6:]})
-		positions := func(items []hub.FeedItem, err error) (list []string) {
-			t.Helper()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range items {
-				list = append(list, fmt.Sprintf("%d:%s", f.Position, f.ID))
-			}
-			return list
-		}
-		items := must(b.Unpublished(ctx, 3))(t)
-		diff(t, "first", []string{"0:stg_9", "0:stg_8", "0:stg_7"}, positions(items, nil))
-		diff(t, "whole", all[0], items[0].OutboxRecord)
-		if pending := must(b.Pending(ctx, t0))(t); pending.Outbox != 10 {
-			t.Errorf("pending: %+v", pending)
-		}
-		publish := func(ids ...string) {
-			t.Helper()
-			if err := b.Published(ctx, ids); err != nil {
-				t.Fatal(err)
-			}
-		}
-		publish("stg_8", "stg_9") // in whatever order they are named
-		b.clock.Set(t0.Add(time.Hour))
-		publish("stg_9", "stg_5", "stg_unknown") // out of order, and one again
-		diff(t, "feed", []string{"1:stg_9", "2:stg_8", "3:stg_5"}, positions(b.Feed(ctx, 0, 10)))
-		diff(t, "feed after", []string{"2:stg_8"}, positions(b.Feed(ctx, 1, 1)))
-		diff(t, "what was passed over is not forgotten", []string{"0:stg_7", "0:stg_6", "0:stg_4"}, positions(b.Unpublished(ctx, 3)))
-		diff(t, "recent", []string{"3:stg_5"}, positions(b.RecentlyPublished(ctx, time.Hour-time.Second)))
-		diff(t, "all recent", []string{"1:stg_9", "2:stg_8", "3:stg_5"}, positions(b.RecentlyPublished(ctx, time.Hour)))
-
-		if n := must(b.PruneFeed(ctx, t0.Add(time.Minute)))(t); n != 2 {
-			t.Errorf("pruned %d", n)
-		}
-		if n := must(b.PruneFeed(ctx, t0.Add(2*time.Hour)))(t); n != 1 {
-			t.Errorf("pruned %d", n)
-		}
-		publish("stg_7")
-		diff(t, "positions are never given twice", []string{"4:stg_7"}, positions(b.Feed(ctx, 0, 10)))
-	})
-}
-
 func TestPrune(t *testing.T) {
 	on(t, func(t *testing.T, b *bench) {
 		ctx := t.Context()

@@ -60,7 +60,7 @@ func (s *Store) PruneFeed(ctx context.Context, before time.Time) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	return s.prune(ctx, `DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE position IS NOT NULL ORDER BY position LIMIT ?) old
+	return s.prune(ctx, `DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE position IS NOT NULL AND published_at > 0 ORDER BY position LIMIT ?) old
 		WHERE published_at < $1)`, micros(before))
 }
 
@@ -83,7 +83,7 @@ func (s *Store) Pending(ctx context.Context, now time.Time) (Pending, error) {
 		(SELECT min(due_at) FROM deliveries WHERE state IN `+claimable+" AND due_at <= $1"+others+`),
 		(SELECT count(*) FROM deliveries WHERE state IN `+claimable+`),
 		(SELECT count(*) FROM hydrations WHERE state <> 'dead'),
-		(SELECT count(*) FROM outbox WHERE position IS NULL),
+		(SELECT count(*) FROM outbox WHERE `+s.waiting()+`),
 		(SELECT count(*) FROM dead_letters)`, args, &p.DeliveriesDue, &oldest, &p.DeliveriesOpen, &p.Hydrations, &p.Outbox, &p.Dead)
 	if oldest.Valid {
 		p.OldestDue = at(oldest.Int64)

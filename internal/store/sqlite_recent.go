@@ -89,6 +89,7 @@ func (r *recent) keep(k *known) {
 func (t *sqliteTx) forget() {
 	t.late.forget()
 	t.recent.forget()
+	t.feed.forget()
 }
 
 // lend hands out a customer that is kept, nil where she is not.

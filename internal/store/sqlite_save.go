@@ -281,18 +281,56 @@ func (t *sqliteTx) addWebhooks(ctx context.Context, lists [][]any) error {
 	return nil
 }
 
+// saveOutbox gives each row its place in the feed: with one writer, rows are committed in the order in which they are inserted.
+// What is published nowhere needs nothing more and counts as published.
 func (t *sqliteTx) saveOutbox(c *hub.Changes) error {
+	if len(c.Outbox) == 0 {
+		return nil
+	}
+	if err := t.feed.load(t); err != nil {
+		return err
+	}
+	now := micros(t.now())
 	for i := range c.Outbox {
 		r := &c.Outbox[i]
 		body := r.Body
 		if body == nil {
 			body = []byte{}
 		}
-		b := t.prepare("INSERT INTO outbox (id, kind, subject, customer_id, body, created_at, published_at) VALUES ($1, $2, $3, $4, $5, $6, 0)")
-		b.text(r.ID).text(r.Kind).text(r.Subject).text(r.CustomerID).bytes(body).time(r.CreatedAt)
+		published := now
+		if r.Subject != "" {
+			published = 0
+		}
+		b := t.prepare("INSERT INTO outbox (id, kind, subject, customer_id, body, created_at, position, published_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+		b.text(r.ID).text(r.Kind).text(r.Subject).text(r.CustomerID).bytes(body).time(r.CreatedAt).int(t.feed.next()).int(published)
 		if err := b.run(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// feedEnd is what the writer knows of the feed's end. The zero value knows nothing. It holds positions that were rolled back too unless it is
+// forgotten then.
+type feedEnd struct {
+	known bool
+	last  int64 // the highest position given
+}
+
+// load reads where the feed ends, unless it is known.
+func (f *feedEnd) load(q querier) (err error) {
+	if !f.known {
+		f.last, err = lastPosition(context.Background(), q)
+		f.known = err == nil
+	}
+	return err
+}
+
+// next gives a position.
+func (f *feedEnd) next() int64 {
+	f.last++
+	return f.last
+}
+
+// forget makes the next load read again: after a rollback.
+func (f *feedEnd) forget() { f.known = false }

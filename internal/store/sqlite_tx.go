@@ -26,6 +26,7 @@ type sqliteTx struct {
 	made     map[string]int64      // row numbers of customers that this transaction inserted
 	late     late                  // outlives transactions
 	recent   recent                // outlives transactions
+	feed     feedEnd               // outlives transactions
 	enc      encoder
 }
 

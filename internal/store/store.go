@@ -33,6 +33,8 @@ type Store struct {
 	late bool
 	// claims are those of callbacks (SQLite); nil where every claim is written.
 	claims *claims
+	// numbered: outbox rows have their position from the beginning (SQLite), see relay.go.
+	numbered bool
 	// counting is held by who reads histories.
 	counting chan struct{}
 
@@ -52,7 +54,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{now: o.Now, log: o.Log, counting: make(chan struct{}, 1)}
 	var err error
 	if o.URL == "" {
-		s.late = true
+		s.late, s.numbered = true, true
 		s.claims = newClaims(o.Dir)
 		err = s.openSQLite(ctx, o)
 	} else {
