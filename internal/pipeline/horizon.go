@@ -91,6 +91,10 @@ func (p *Pipeline) ComputeHorizon(ctx context.Context) error {
 		p.saved.Store(wire.UnixNano())
 	}
 	p.horizon.Store(&published)
+	select {
+	case p.moved <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

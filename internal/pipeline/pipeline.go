@@ -107,6 +107,7 @@ type Pipeline struct {
 	program atomic.Pointer[Program]
 	horizon atomic.Pointer[map[string]hub.Horizon] // as last computed by this process
 	saved   atomic.Int64                           // when it was last saved, Unix nanoseconds
+	moved   chan struct{}                          // gets something when the horizon was computed
 	metrics *metrics
 	scores  atomic.Pointer[Scores]
 	decided atomic.Pointer[published] // under what everybody is known to be decided
@@ -135,7 +136,7 @@ func New(c Config) *Pipeline {
 	if c.Settle == 0 {
 		c.Settle = 15 * time.Minute
 	}
-	return &Pipeline{Config: c, metrics: newMetrics(c.Registerer), failures: map[frameKey]int{}, gaps: map[string]time.Time{}}
+	return &Pipeline{Config: c, metrics: newMetrics(c.Registerer), failures: map[frameKey]int{}, gaps: map[string]time.Time{}, moved: make(chan struct{}, 1)}
 }
 
 // Use makes program the one that decides from now on.

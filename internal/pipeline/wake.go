@@ -13,8 +13,9 @@ import (
 // wakeBatch is how many due customers one transaction decides.
 const wakeBatch = 256
 
-// wakePoll is how often due wake-ups are looked for. The look costs an index probe, however many customers wait.
-const wakePoll = 100 * time.Millisecond
+// wakePoll is how often due wake-ups are looked for at least. Nobody comes due but by a horizon that moves on, so they are looked for
+// whenever it did. The look costs an index probe, however many customers wait.
+const wakePoll = time.Second
 
 // Wake decides customers whose silence comes due, for as long as ctx lives. Only the process that computes the horizon works:
 // both duties go under one lease.
@@ -26,10 +27,21 @@ func (p *Pipeline) Wake(ctx context.Context) error {
 			p.Log.Error("wake-ups not decided", "error", err)
 			sleep(ctx, time.Second)
 		case n == 0:
-			sleep(ctx, wakePoll)
+			p.untilMoved(ctx)
 		}
 	}
 	return nil
+}
+
+// untilMoved waits until the horizon was computed anew, at most wakePoll.
+func (p *Pipeline) untilMoved(ctx context.Context) {
+	poll := time.NewTimer(wakePoll)
+	defer poll.Stop()
+	select {
+	case <-p.moved:
+	case <-poll.C:
+	case <-ctx.Done():
+	}
 }
 
 // WakeOnce decides up to one batch a model and returns how many customers it decided.

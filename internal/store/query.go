@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -93,6 +94,30 @@ func one(ctx context.Context, q querier, query string, args []any, dest ...any) 
 type reader struct {
 	db   *sql.DB
 	fail func(error) error
+	kept *statements // nil where the driver keeps them itself
+}
+
+// statements keeps what was prepared: SQLite takes longer to plan a small query than to run it, and an idle hub asks the same few
+// again and again. Lists of many lengths make many texts: the first maxKept are kept.
+type statements struct {
+	mu sync.Mutex
+	by map[string]*sql.Stmt
+}
+
+const maxKept = 128
+
+// of returns the statement of a query, nil where it is not to be kept.
+func (s *statements) of(ctx context.Context, db *sql.DB, query string) (*sql.Stmt, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stmt := s.by[query]; stmt != nil || len(s.by) >= maxKept {
+		return stmt, nil
+	}
+	stmt, err := db.PrepareContext(ctx, query)
+	if err == nil {
+		s.by[query] = stmt
+	}
+	return stmt, err
 }
 
 func (r reader) exec(context.Context, string, ...any) (int64, error) {
@@ -109,7 +134,19 @@ func (r reader) query(ctx context.Context, query string, args ...any) (rows, err
 			args[i] = bit(b)
 		}
 	}
-	result, err := r.db.QueryContext(ctx, query, args...) //nolint:rowserrcheck // each and one, the only callers, check it
+	var stmt *sql.Stmt
+	var err error
+	if r.kept != nil {
+		stmt, err = r.kept.of(ctx, r.db, query)
+	}
+	var result *sql.Rows
+	switch {
+	case err != nil:
+	case stmt != nil:
+		result, err = stmt.QueryContext(ctx, args...) //nolint:rowserrcheck // each and one, the only callers, check it
+	default:
+		result, err = r.db.QueryContext(ctx, query, args...) //nolint:rowserrcheck // the same
+	}
 	if err != nil {
 		return nil, r.fail(err)
 	}

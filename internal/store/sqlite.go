@@ -54,7 +54,7 @@ func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	}
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
-	s.read = reader{db: db, fail: readError}
+	s.read = reader{db: db, fail: readError, kept: &statements{by: map[string]*sql.Stmt{}}}
 	s.db = newWriter(path, conn, side, s.now, s.log)
 	return nil
 }
