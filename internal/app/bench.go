@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"github.com/stagewire/stagewire/internal/config"
 )
@@ -316,14 +317,12 @@ func (b *bench) whole(ctx context.Context, callbacks bool) (passage, error) {
 	receiver, kinds := "http://127.0.0.1:1/", "stage.entered"
 	if callbacks { // one callback for every webhook
 		kinds = "order.paid"
-		socket, err := net.Listen("tcp", "127.0.0.1:0")
+		url, closed, err := sink.listen()
 		if err != nil {
 			return passage{}, err
 		}
-		server := &http.Server{Handler: sink}
-		go func() { _ = server.Serve(socket) }()
-		defer server.Close()
-		receiver = "http://" + socket.Addr().String() + "/"
+		defer closed()
+		receiver = url
 	}
 	a, stop, err := b.start(ctx, "whole", receiver, kinds, false)
 	if err != nil {
@@ -356,14 +355,12 @@ func (b *bench) whole(ctx context.Context, callbacks bool) (passage, error) {
 // calm measures latencies at a tenth of the rate at which callbacks came through.
 func (b *bench) calm(ctx context.Context) error {
 	sink := newSink()
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	receiver, closed, err := sink.listen()
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: sink}
-	go func() { _ = server.Serve(socket) }()
-	defer server.Close()
-	a, stop, err := b.start(ctx, "calm", "http://"+socket.Addr().String()+"/", "order.paid", false)
+	defer closed()
+	a, stop, err := b.start(ctx, "calm", receiver, "order.paid", false)
 	if err != nil {
 		return err
 	}
@@ -381,7 +378,7 @@ func (b *bench) calm(ctx context.Context) error {
 	return stop()
 }
 
-// sink is a receiver of callbacks that notes when each order's callback came.
+// sink is a receiver of callbacks. Where from is set, it notes when each order's callback came.
 type sink struct {
 	count atomic.Int64
 	from  time.Time
@@ -391,26 +388,41 @@ type sink struct {
 
 func newSink() *sink { return &sink{at: map[string]time.Time{}} }
 
-// ServeHTTP takes one callback.
-func (s *sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+// listen serves s until closed is called. It is not what is measured, so it is as cheap as the load generator.
+func (s *sink) listen() (url string, closed func(), err error) {
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		w.WriteHeader(http.StatusBadRequest)
+		return "", nil, err
+	}
+	server := &fasthttp.Server{Handler: s.take, NoDefaultServerHeader: true, NoDefaultDate: true}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(socket) }()
+	return "http://" + socket.Addr().String() + "/", func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // for sockets that the hub keeps open
+		defer cancel()
+		_ = server.ShutdownWithContext(ctx)
+		<-done
+	}, nil
+}
+
+// take answers one callback.
+func (s *sink) take(ctx *fasthttp.RequestCtx) {
+	ctx.SetStatusCode(fasthttp.StatusNoContent)
+	body := ctx.PostBody()
+	if bytes.Contains(body, []byte("subscription.test.v1")) {
 		return
 	}
-	text := string(body)
-	if !strings.Contains(text, "subscription.test.v1") {
-		if i := strings.Index(text, `"properties":`); i >= 0 {
-			if j := strings.Index(text[i:], `"id":"`); j >= 0 {
-				id, _, _ := strings.Cut(text[i+j+6:], `"`)
+	if !s.from.IsZero() {
+		if _, properties, found := bytes.Cut(body, []byte(`"properties":`)); found {
+			if _, id, found := bytes.Cut(properties, []byte(`"id":"`)); found {
+				id, _, _ := bytes.Cut(id, []byte(`"`))
 				s.mu.Lock()
-				s.at[id] = time.Now()
+				s.at[string(id)] = time.Now()
 				s.mu.Unlock()
 			}
 		}
-		s.count.Add(1)
 	}
-	w.WriteHeader(http.StatusNoContent)
+	s.count.Add(1)
 }
 
 // latencies returns, sorted, how long each order's callback took from the moment the order was due to be sent.
