@@ -55,17 +55,17 @@ func advance(ctx context.Context, q querier, c hub.Cursor) (bool, error) {
 	return false, err
 }
 
-// openStates are those of a delivery that is not finished. The partial indexes name them in this order.
-const openStates = "('held', 'due', 'sending', 'retrying', 'parked')"
+// stillOpen is the condition of a delivery that is not finished. The partial indexes say it in these words.
+const stillOpen = "(state = 'held' OR state = 'due' OR state = 'sending' OR state = 'retrying' OR state = 'parked')"
 
-// keyedStates are those in which a task may still be open: also the one that was created, until it is closed.
-const keyedStates = "('held', 'due', 'sending', 'retrying', 'parked', 'delivered')"
+// stillKeyed is that of a task that may still be open: also the one that was created, until it is closed.
+const stillKeyed = "(state = 'held' OR state = 'due' OR state = 'sending' OR state = 'retrying' OR state = 'parked' OR state = 'delivered')"
 
 func openKeys(ctx context.Context, q querier, customerID string, keys []string) (map[string]bool, error) {
 	open := make(map[string]bool, len(keys))
 	for _, key := range keys {
 		var n int64
-		err := one(ctx, q, "SELECT count(*) FROM deliveries WHERE customer_id = $1 AND key = $2 AND key <> '' AND state IN "+keyedStates, []any{customerID, key}, &n)
+		err := one(ctx, q, "SELECT count(*) FROM deliveries WHERE customer_id = $1 AND key = $2 AND key <> '' AND "+stillKeyed, []any{customerID, key}, &n)
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +180,7 @@ func saveRare(ctx context.Context, q keeper, c *hub.Changes, now time.Time) erro
 			}
 			continue
 		}
-		if _, err := q.exec(ctx, "UPDATE deliveries SET key = '' WHERE customer_id = $1 AND key <> '' AND state IN "+keyedStates+" AND destination = $2 AND external_id = $3",
+		if _, err := q.exec(ctx, "UPDATE deliveries SET key = '' WHERE customer_id = $1 AND key <> '' AND "+stillKeyed+" AND destination = $2 AND external_id = $3",
 			done.CustomerID, done.Destination, done.ExternalID); err != nil {
 			return err
 		}
@@ -272,6 +272,6 @@ func slotDelivery(ctx context.Context, q keeper, d *hub.Desired, subject hub.Sub
 		return err
 	}
 	_, err = q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE no = $2 AND state IN ('skipped', 'superseded')
-		AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), places[id])
+		AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND `+of("o", stillOpen)+")", micros(now), places[id])
 	return err
 }

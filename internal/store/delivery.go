@@ -13,12 +13,18 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// claimable are the states the index deliveries_due holds. due_at of a sending row is the end of its lease.
-const claimable = "('due', 'retrying', 'sending')"
+// claimable is the condition of the index deliveries_due. due_at of a sending row is the end of its lease. It says OR, as the index does:
+// SQLite makes a table of its own for a list of more than two, anew for each row that it writes.
+const claimable = "(state = 'due' OR state = 'retrying' OR state = 'sending')"
 
-// aside are the states the index deliveries_aside holds. SQLite uses a partial index only where a statement says its condition
+// aside is the condition of the index deliveries_aside. SQLite uses a partial index only where a statement says its condition
 // in the same words.
-const aside = "('held', 'parked', 'dead')"
+const aside = "(state = 'held' OR state = 'parked' OR state = 'dead')"
+
+// of is a condition on states for the table of that alias.
+func of(alias, condition string) string {
+	return strings.ReplaceAll(condition, "state", alias+".state")
+}
 
 func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err error) {
 	var due, created, sent int64
@@ -47,20 +53,20 @@ func scanDelivery(scan func(...any) error, more ...any) (d hub.Delivery, err err
 // Destinations returns the destinations that have a delivery due at or before now, one whose lease ran out included.
 func (s *Store) Destinations(ctx context.Context, now time.Time) ([]string, error) {
 	others, args := s.claims.except(now, micros(now))
-	return s.names(ctx, distinct("destination", "deliveries", "state IN "+claimable)+` SELECT d.name FROM d WHERE d.name IS NOT NULL
-		AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.name AND x.state IN `+claimable+" AND x.due_at <= $1"+others+") ORDER BY d.name", args...)
+	return s.names(ctx, distinct("destination", "deliveries", claimable)+` SELECT d.name FROM d WHERE d.name IS NOT NULL
+		AND EXISTS (SELECT 1 FROM deliveries x WHERE x.destination = d.name AND `+of("x", claimable)+" AND x.due_at <= $1"+others+") ORDER BY d.name", args...)
 }
 
 // distinct begins a statement with the rows of d: the different values of a column among the rows of a partial index, and a last
 // NULL. It costs one seek for each value, where SELECT DISTINCT reads the whole index.
 func distinct(column, table, where string) string {
 	return "WITH RECURSIVE d(name) AS (SELECT min(" + column + ") FROM " + table + " WHERE " + where +
-		" UNION ALL SELECT (SELECT min(x." + column + ") FROM " + table + " x WHERE x." + where + " AND x." + column + " > d.name) FROM d WHERE d.name IS NOT NULL)"
+		" UNION ALL SELECT (SELECT min(x." + column + ") FROM " + table + " x WHERE " + of("x", where) + " AND x." + column + " > d.name) FROM d WHERE d.name IS NOT NULL)"
 }
 
 // Parked returns the destinations that have parked deliveries.
 func (s *Store) Parked(ctx context.Context) ([]string, error) {
-	return s.names(ctx, "SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' AND state IN "+aside+" ORDER BY destination")
+	return s.names(ctx, "SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' AND "+aside+" ORDER BY destination")
 }
 
 func (s *Store) names(ctx context.Context, query string, args ...any) ([]string, error) {
@@ -77,7 +83,7 @@ func (s *Store) names(ctx context.Context, query string, args ...any) ([]string,
 // Unpark makes the parked deliveries of destination due at now.
 func (s *Store) Unpark(ctx context.Context, destination string, now time.Time) error {
 	return s.write(ctx, func(ctx context.Context, q keeper) error {
-		_, err := q.exec(ctx, "UPDATE deliveries SET state = 'due', due_at = $1 WHERE destination = $2 AND state = 'parked' AND state IN "+aside, micros(now), destination)
+		_, err := q.exec(ctx, "UPDATE deliveries SET state = 'due', due_at = $1 WHERE destination = $2 AND state = 'parked' AND "+aside, micros(now), destination)
 		return err
 	})
 }
@@ -86,7 +92,7 @@ func (s *Store) Unpark(ctx context.Context, destination string, now time.Time) e
 func (s *Store) Backlog(ctx context.Context, now time.Time) (due int, oldest time.Time, err error) {
 	var first sql.NullInt64
 	others, args := s.claims.except(now, micros(now))
-	err = one(ctx, s.read, "SELECT count(*), min(due_at) FROM deliveries WHERE state IN "+claimable+" AND due_at <= $1"+others, args, &due, &first)
+	err = one(ctx, s.read, "SELECT count(*), min(due_at) FROM deliveries WHERE "+claimable+" AND due_at <= $1"+others, args, &due, &first)
 	if first.Valid {
 		oldest = at(first.Int64)
 	}
@@ -101,9 +107,9 @@ func (s *Store) Claim(ctx context.Context, destination string, now time.Time, le
 	if s.claims != nil && strings.HasPrefix(destination, hub.SubscriptionPrefix) {
 		return s.claimInMemory(ctx, destination, now, lease, limit, ordered)
 	}
-	query := "SELECT " + qualified("d", deliveryColumns) + ", d.no FROM deliveries d WHERE d.destination = $1 AND d.state IN " + claimable + " AND d.due_at <= $2"
+	query := "SELECT " + qualified("d", deliveryColumns) + ", d.no FROM deliveries d WHERE d.destination = $1 AND " + of("d", claimable) + " AND d.due_at <= $2"
 	if ordered {
-		query += afterEarlier
+		query += afterEarlier()
 	}
 	query += " ORDER BY d.due_at, d.no LIMIT $3"
 	var claimed []hub.Claimed
@@ -145,8 +151,10 @@ func (s *Store) Claim(ctx context.Context, destination string, now time.Time, le
 }
 
 // afterEarlier leaves out deliveries d that an earlier open one of the same customer and destination goes before. Moments must be complete.
-const afterEarlier = ` AND NOT EXISTS (SELECT 1 FROM moments m JOIN deliveries e ON e.no = m.no WHERE m.customer_id = d.customer_id AND m.kind = 3 AND m.no < d.no
-	AND e.destination = d.destination AND e.state IN ` + openStates + ")"
+func afterEarlier() string {
+	return ` AND NOT EXISTS (SELECT 1 FROM moments m JOIN deliveries e ON e.no = m.no WHERE m.customer_id = d.customer_id AND m.kind = 3 AND m.no < d.no
+		AND e.destination = d.destination AND ` + of("e", stillOpen) + ")"
+}
 
 // qualified puts a table's name before each column.
 func qualified(table, columns string) string {
@@ -233,7 +241,7 @@ func loadRecipients(ctx context.Context, q querier, claimed []hub.Claimed) error
 // elsewhere the leases run out.
 func (s *Store) Release(ctx context.Context, now time.Time) error {
 	return s.write(ctx, func(ctx context.Context, q keeper) error {
-		if _, err := q.exec(ctx, "UPDATE deliveries SET due_at = $1 WHERE state IN "+claimable+" AND state = 'sending' AND due_at > $2", micros(now), micros(now)); err != nil {
+		if _, err := q.exec(ctx, "UPDATE deliveries SET due_at = $1 WHERE "+claimable+" AND state = 'sending' AND due_at > $2", micros(now), micros(now)); err != nil {
 			return err
 		}
 		_, err := q.exec(ctx, "UPDATE hydrations SET due_at = $1 WHERE state <> 'dead' AND state = 'fetching' AND due_at > $2", micros(now), micros(now))
@@ -459,7 +467,7 @@ func (s *Store) Deliveries(ctx context.Context, q hub.DeliveryQuery) ([]hub.Deli
 	s.claims.only(b, q.State)
 	switch q.State {
 	case hub.DeliveryHeld, hub.DeliveryParked, hub.DeliveryDead:
-		b.and("state IN " + aside)
+		b.and(aside)
 	}
 	b.equal("destination", q.Destination)
 	if q.CustomerID != "" {
@@ -531,7 +539,7 @@ func (s *Store) Redrive(ctx context.Context, destination string, ids []string, n
 		}
 		for id, no := range chosen {
 			n, err := q.exec(ctx, `UPDATE deliveries SET state = 'due', due_at = $1, attempts = 0 WHERE no = $2 AND state = 'dead'
-				AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND o.state IN `+openStates+")", micros(now), no)
+				AND NOT EXISTS (SELECT 1 FROM deliveries o WHERE o.slot = deliveries.slot AND o.slot <> '' AND `+of("o", stillOpen)+")", micros(now), no)
 			if err != nil {
 				return err
 			}
@@ -552,7 +560,7 @@ func (s *Store) Redrive(ctx context.Context, destination string, ids []string, n
 func deadDeliveries(ctx context.Context, q keeper, destination string, ids []string) (map[string]int64, error) {
 	chosen := map[string]int64{}
 	collect := func(scan func(...any) error) error { return scanPlace(scan, chosen) }
-	const dead = "SELECT id, no FROM deliveries WHERE state = 'dead' AND state IN " + aside
+	const dead = "SELECT id, no FROM deliveries WHERE state = 'dead' AND " + aside
 	switch {
 	case len(ids) > 0:
 		places, err := q.rowsOf(ctx, momentDelivery, ids)

@@ -60,6 +60,8 @@ func (r *outcomes) add(e *ending) error {
 	return nil
 }
 
+const finishDelivery = "UPDATE deliveries SET state = $1, due_at = $2, attempts = $3, last = $4, external_id = $5, uncertain = $6, claim = $7 WHERE no = $8"
+
 // save writes what was collected. The newest attempt is in its delivery's row alone, because most deliveries have no other; the
 // one before moves to the table, unless an earlier release wrote it there at once.
 func (r *outcomes) save(ctx context.Context, q querier) error {
@@ -68,7 +70,7 @@ func (r *outcomes) save(ctx context.Context, q querier) error {
 		lists [][]any
 	}{
 		{"UPDATE deliveries SET state = $1, due_at = $2, uncertain = $3, claim = $4 WHERE no = $5", r.returns},
-		{"UPDATE deliveries SET state = $1, due_at = $2, attempts = $3, last = $4, external_id = $5, uncertain = $6, claim = $7 WHERE no = $8", r.updates},
+		{finishDelivery, r.updates},
 		{`INSERT INTO attempts (delivery_no, at, status, outcome, error, duration)
 			SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS BIGINT)
 			WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE delivery_no = $1 AND at = $2 AND status = $3 AND outcome = $4 AND duration = $6)`, r.formers},

@@ -79,9 +79,9 @@ func (s *Store) Pending(ctx context.Context, now time.Time) (Pending, error) {
 	var p Pending
 	var oldest sql.NullInt64
 	others, args := s.claims.except(now, micros(now))
-	err := one(ctx, s.read, `SELECT (SELECT count(*) FROM deliveries WHERE state IN `+claimable+" AND due_at <= $1"+others+`),
-		(SELECT min(due_at) FROM deliveries WHERE state IN `+claimable+" AND due_at <= $1"+others+`),
-		(SELECT count(*) FROM deliveries WHERE state IN `+claimable+`),
+	err := one(ctx, s.read, `SELECT (SELECT count(*) FROM deliveries WHERE `+claimable+" AND due_at <= $1"+others+`),
+		(SELECT min(due_at) FROM deliveries WHERE `+claimable+" AND due_at <= $1"+others+`),
+		(SELECT count(*) FROM deliveries WHERE `+claimable+`),
 		(SELECT count(*) FROM hydrations WHERE state <> 'dead'),
 		(SELECT count(*) FROM outbox WHERE `+s.waiting()+`),
 		(SELECT count(*) FROM dead_letters)`, args, &p.DeliveriesDue, &oldest, &p.DeliveriesOpen, &p.Hydrations, &p.Outbox, &p.Dead)

@@ -155,9 +155,9 @@ func (c *claims) take(ctx context.Context, destination string, now, until time.T
 // due returns the rows of up to limit callbacks that may be sent, in the order of the index, which holds all that is asked for. Rows that
 // moments do not hold yet are left for the next claim where the order counts.
 func (c *claims) due(ctx context.Context, destination string, now time.Time, limit int, ordered bool) ([]int64, error) {
-	query := "SELECT d.no FROM deliveries d WHERE d.destination = $1 AND d.state IN " + claimable + " AND d.due_at <= $2"
+	query := "SELECT d.no FROM deliveries d WHERE d.destination = $1 AND " + of("d", claimable) + " AND d.due_at <= $2"
 	if ordered {
-		query += " AND d.no <= (SELECT upto FROM entered WHERE kind = 3)" + afterEarlier
+		query += " AND d.no <= (SELECT upto FROM entered WHERE kind = 3)" + afterEarlier()
 	}
 	found, err := c.read.query(ctx, query+" ORDER BY d.due_at, d.state, d.no", destination, micros(now))
 	if err != nil {

@@ -230,7 +230,7 @@ func (s *Store) ConnectionStats(ctx context.Context) (map[string]hub.ConnectionS
 		return nil, err
 	}
 	for _, query := range []string{
-		"SELECT destination, count(*) FROM deliveries WHERE state = 'dead' AND state IN " + aside + " GROUP BY destination",
+		"SELECT destination, count(*) FROM deliveries WHERE state = 'dead' AND " + aside + " GROUP BY destination",
 		"SELECT connection, count(*) FROM webhooks WHERE state = 'dead' AND state <> 'done' GROUP BY connection",
 		"SELECT connection, count(*) FROM hydrations WHERE state = 'dead' GROUP BY connection",
 	} {
