@@ -26,7 +26,7 @@ func newBenchCommand(g *globals) *cobra.Command {
 	c.Flags().IntVar(&o.Rounds, "rounds", 3, "interleaved repetitions; the median counts")
 	c.Flags().IntVar(&o.Orders, "orders", 20000, "webhooks per measurement")
 	c.Flags().IntVar(&o.Seconds, "seconds", 5, "of the measurement at a tenth of the rate")
-	c.Flags().StringVar(&o.Only, "only", "", "measure one part alone: accept, decide, callback, calm, rules or wakes")
+	c.Flags().StringVar(&o.Only, "only", "", "measure one part alone: accept, decide, callback, calm, rules, memory or wakes")
 	c.Flags().IntVar(&o.Wakes, "wakes", 100000, "customers whose silence lies ahead; 0 leaves that part out")
 	profile := c.Flags().String("cpuprofile", "", "write a CPU profile of the whole run to this `file`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -43,6 +43,10 @@ func newBenchCommand(g *globals) *cobra.Command {
 		}
 		if o.Only != "" && !slices.Contains(app.BenchParts, o.Only) {
 			return usageError{fmt.Errorf("--only %s: want one of %s", o.Only, strings.Join(app.BenchParts, ", "))}
+		}
+		var err error
+		if o.Executable, err = os.Executable(); err != nil {
+			return fmt.Errorf("this program's own file: %w", err)
 		}
 		o.Load = loadForApp
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))

@@ -113,7 +113,7 @@ func (s *statements) of(ctx context.Context, db *sql.DB, query string) (*sql.Stm
 	if stmt := s.by[query]; stmt != nil || len(s.by) >= maxKept {
 		return stmt, nil
 	}
-	stmt, err := db.PrepareContext(ctx, query)
+	stmt, err := db.PrepareContext(ctx, query) //nolint:sqlclosecheck // closed with db
 	if err == nil {
 		s.by[query] = stmt
 	}
