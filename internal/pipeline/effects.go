@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -263,24 +262,6 @@ func (g *goes) deliver(d hub.Delivery, m *mind) {
 	g.changes.Deliveries = append(g.changes.Deliveries, d)
 }
 
-// cloudEvent is the envelope of everything that is told to third parties (API.md, the callback contract).
-type cloudEvent struct {
-	SpecVersion     string         `json:"specversion"`
-	ID              string         `json:"id"`
-	Source          string         `json:"source"`
-	Type            string         `json:"type"`
-	Subject         string         `json:"subject"`
-	Time            string         `json:"time"`
-	DataContentType string         `json:"datacontenttype"`
-	DataSchema      string         `json:"dataschema"`
-	Sequence        string         `json:"sequence"`
-	Previous        string         `json:"previous,omitempty"`
-	Mode            string         `json:"mode"`
-	Data            jsontext.Value `json:"data"`
-}
-
-func (e cloudEvent) encode() ([]byte, error) { return json.Marshal(e) }
-
 type told struct {
 	ID  string            `json:"id"`
 	IDs map[string]string `json:"ids,omitempty"`
@@ -312,33 +293,17 @@ type happened struct {
 
 const stamp = "2006-01-02T15:04:05.000Z"
 
-// sequenceText is the counter with leading zeros, so that it orders as text.
-func sequenceText(n int64) string { return fmt.Sprintf("%020d", n) }
-
-func (g *goes) envelope(id, kind string, m *mind, at time.Time, sequence int64, data any) (cloudEvent, error) {
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return cloudEvent{}, fmt.Errorf("callback data of %s: %w: %w", id, err, hub.ErrInvalid)
-	}
-	return cloudEvent{
-		SpecVersion: "1.0", ID: id, Source: g.p.Source, Type: "stagewire." + kind + ".v1", Subject: m.ID,
-		Time: at.UTC().Format(stamp), DataContentType: "application/json",
-		DataSchema: g.p.SchemaBase + "/api/v1/events/catalogue/" + kind + ".v1",
-		Sequence:   sequenceText(sequence), Mode: "live", Data: raw,
-	}, nil
-}
-
 // publishTransition puts the move into the outbox and owes it to every subscription that wants it.
 func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 	data := stageEntered{
 		Model: t.Model, Version: t.Version, From: t.From, To: t.To, At: t.At.UTC().Format(stamp),
 		DecidedAt: t.DecidedAt.UTC().Format(stamp), By: t.Cause.Type, Customer: told{ID: m.ID}, Subject: apart(t.Subject),
 	}
-	env, err := g.envelope(t.ID, "stage.entered", m, t.At, t.Sequence, data)
+	plain, err := facts(t.ID, data)
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(env)
+	body, err := g.envelope(t.ID, "stage.entered", m, t.At, t.Sequence, plain).encode()
 	if err != nil {
 		return fmt.Errorf("transition %s: %w", t.ID, err)
 	}
@@ -349,12 +314,18 @@ func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 		if !sub.wants("stage.entered", t.Model) {
 			continue
 		}
-		data.Customer = g.told(m, sub)
+		raw := plain
+		if len(sub.Include) > 0 {
+			data.Customer = g.told(m, sub)
+			if raw, err = facts(t.ID, data); err != nil {
+				return err
+			}
+		}
 		cause := hub.DeliveryCause{TransitionID: t.ID}
 		if t.Cause.Type == hub.CauseEvent || t.Cause.Type == hub.CauseLate {
 			cause.EventID = t.Cause.ID
 		}
-		if err := g.callback(m, sub, t.ID, "stage.entered", t.At, t.Sequence, data, cause); err != nil {
+		if err := g.callback(m, sub, t.ID, "stage.entered", t.At, t.Sequence, raw, cause); err != nil {
 			return err
 		}
 	}
@@ -372,17 +343,31 @@ func apart(s hub.Subject) *hub.Subject {
 // publishEvent owes an applied event to the subscriptions that want its kind, before what it brings about: sequence is the
 // customer's when the event was applied, and that of its transitions is higher.
 func (g *goes) publishEvent(m *mind, ev *hub.Event, sequence int64) {
+	var data happened
+	var plain jsontext.Value // what the outbox tells, and a subscription that includes nothing
 	outboxed := false
 	for _, sub := range g.program.Subscriptions {
 		if !sub.wants(ev.Kind, "") {
 			continue
 		}
-		data := happened{
-			Kind: ev.Kind, Connection: ev.Connection, OccurredAt: ev.OccurredAt.UTC().Format(stamp),
-			Properties: plainProperties(ev.Properties), Customer: g.told(m, sub),
+		var err error
+		if plain == nil {
+			data = happened{
+				Kind: ev.Kind, Connection: ev.Connection, OccurredAt: ev.OccurredAt.UTC().Format(stamp),
+				Properties: plainProperties(ev.Properties), Customer: told{ID: m.ID},
+			}
+			plain, err = facts(ev.ID, data)
 		}
-		cause := hub.DeliveryCause{EventID: ev.ID, WebhookID: ev.WebhookID, Connection: ev.Connection}
-		if err := g.callback(m, sub, ev.ID, ev.Kind, ev.OccurredAt, sequence, data, cause); err != nil {
+		raw := plain
+		if err == nil && len(sub.Include) > 0 {
+			data.Customer = g.told(m, sub)
+			raw, err = facts(ev.ID, data)
+		}
+		if err == nil {
+			cause := hub.DeliveryCause{EventID: ev.ID, WebhookID: ev.WebhookID, Connection: ev.Connection}
+			err = g.callback(m, sub, ev.ID, ev.Kind, ev.OccurredAt, sequence, raw, cause)
+		}
+		if err != nil {
 			g.p.Log.Error("callback not written", "event_id", ev.ID, "subscription", sub.Name, "error", err)
 			continue
 		}
@@ -390,22 +375,16 @@ func (g *goes) publishEvent(m *mind, ev *hub.Event, sequence int64) {
 			continue
 		}
 		outboxed = true
-		data.Customer = told{ID: m.ID}
-		if env, err := g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, sequence, data); err == nil {
-			if body, err := json.Marshal(env); err == nil {
-				g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: body, CreatedAt: g.now})
-			}
+		if body, err := g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, sequence, plain).encode(); err == nil {
+			g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: body, CreatedAt: g.now})
 		}
 	}
 }
 
-func (g *goes) callback(m *mind, sub Subscription, id, kind string, at time.Time, sequence int64, data any, cause hub.DeliveryCause) error {
-	env, err := g.envelope(id, kind, m, at, sequence, data)
-	if err != nil {
-		return err
-	}
+func (g *goes) callback(m *mind, sub Subscription, id, kind string, at time.Time, sequence int64, data jsontext.Value, cause hub.DeliveryCause) error {
+	env := g.envelope(id, kind, m, at, sequence, data)
 	env.Previous = m.Previous[sub.Name]
-	body, err := json.Marshal(env)
+	body, err := env.encode()
 	if err != nil {
 		return fmt.Errorf("callback %s: %w", id, err)
 	}

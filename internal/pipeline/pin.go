@@ -240,7 +240,11 @@ func (g *goes) tellPin(m *mind, kind string, pin hub.PinRecord, who, why string,
 			continue
 		}
 		data.Customer = g.told(m, sub)
-		if err := g.callback(m, sub, id, kind, at, m.Sequence, data, hub.DeliveryCause{}); err != nil {
+		raw, err := facts(id, data)
+		if err != nil {
+			return err
+		}
+		if err := g.callback(m, sub, id, kind, at, m.Sequence, raw, hub.DeliveryCause{}); err != nil {
 			return err
 		}
 	}
@@ -249,11 +253,11 @@ func (g *goes) tellPin(m *mind, kind string, pin hub.PinRecord, who, why string,
 
 // outbox makes a fact that somebody can be told part of the feed.
 func (g *goes) outbox(m *mind, id, kind string, at time.Time, data any) error {
-	env, err := g.envelope(id, kind, m, at, m.Sequence, data)
+	raw, err := facts(id, data)
 	if err != nil {
 		return err
 	}
-	body, err := env.encode()
+	body, err := g.envelope(id, kind, m, at, m.Sequence, raw).encode()
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", kind, id, err)
 	}
