@@ -59,7 +59,9 @@ func (d *Dispatcher) work(ctx, attempts context.Context, dest *destination) {
 
 // claim is the worker's loop.
 func (w *worker) claim(ctx, attempts context.Context, senders *sync.WaitGroup) {
-	slots := make(chan struct{}, w.concurrency)
+	errands := make(chan errand)
+	defer close(errands)
+	hands := 0
 	for ctx.Err() == nil {
 		wait, probe := w.dest.hold()
 		inFlight := w.flying()
@@ -85,19 +87,26 @@ func (w *worker) claim(ctx, attempts context.Context, senders *sync.WaitGroup) {
 		}
 		w.fly(len(claims))
 		for i := range claims {
-			c := &claims[i]
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-			}
+			e := errand{&claims[i], claimedAt, probe}
 			if ctx.Err() != nil {
-				w.results <- handBack(c, c.DueAt)
+				w.results <- handBack(e.Claimed, w.now())
 				continue
 			}
-			senders.Go(func() {
-				w.results <- w.one(attempts, c, claimedAt, probe)
-				<-slots
-			})
+			select {
+			case errands <- e: // somebody is free
+				continue
+			default:
+			}
+			if hands < w.concurrency {
+				hands++
+				senders.Go(func() { w.send(attempts, e, errands) })
+				continue
+			}
+			select {
+			case errands <- e:
+			case <-ctx.Done():
+				w.results <- handBack(e.Claimed, w.now())
+			}
 		}
 		if len(claims) < limit {
 			if w.flying() == 0 && len(claims) == 0 {
@@ -105,6 +114,20 @@ func (w *worker) claim(ctx, attempts context.Context, senders *sync.WaitGroup) {
 			}
 			w.idle(ctx)
 		}
+	}
+}
+
+// errand is a claimed delivery on its way to who sends it.
+type errand struct {
+	*hub.Claimed
+	claimedAt time.Time
+	probe     bool
+}
+
+// send makes the attempt of e, then of others, until errands is closed: a goroutine for each would grow its stack each time.
+func (w *worker) send(attempts context.Context, e errand, errands <-chan errand) {
+	for more := true; more; e, more = <-errands {
+		w.results <- w.one(attempts, e.Claimed, e.claimedAt, e.probe)
 	}
 }
 

@@ -737,3 +737,26 @@ func TestShutdown(t *testing.T) {
 		}
 	})
 }
+
+// What was claimed and not begun is due at once for whoever comes next, not when a lease would have run out.
+func TestHandedBackIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, func(_ *bench, c *Config) { c.Concurrency = 1 })
+		b.subscribe(Subscription{Name: "erp"})
+		b.receiver.answer = func(string, int) (int, time.Duration, error) { time.Sleep(2 * time.Second); return 200, 0, nil }
+		b.store.settings[settingVerified+"erp"] = hashURL(b.subscriptions["erp"].URL)
+		for i := range 3 {
+			b.store.add(callbackTo("erp", fmt.Sprint("cb", i), fmt.Sprint("cus", i)))
+		}
+		b.Wake()
+		synctest.Wait()
+		b.stop()
+		b.states(hub.DeliveryDelivered, "cb0")
+		b.states(hub.DeliveryDue, "cb1", "cb2")
+		for _, id := range []string{"cb1", "cb2"} {
+			if d := b.store.get(id); d.DueAt.After(time.Now()) {
+				t.Errorf("%s is due at %v, it is %v", id, d.DueAt, time.Now())
+			}
+		}
+	})
+}
