@@ -205,6 +205,7 @@ func (a *App) Addr() net.Addr { return a.server.Addr() }
 func (a *App) Run(ctx context.Context) error {
 	defer a.close()
 	defer collectLess()()
+	defer runWider()()
 	if !a.IntakeOnly {
 		if err := a.noticeAbsence(ctx); err != nil {
 			if ctx.Err() != nil {
