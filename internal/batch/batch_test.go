@@ -258,3 +258,53 @@ func BenchmarkDo(b *testing.B) {
 	cancel()
 	<-ended
 }
+
+// Callers who come back as soon as they are answered settle into two halves that take turns. A lone caller waits for nobody, and those
+// who were many a moment ago wait for at most half a write.
+func TestHalvesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers, rounds = 64, 20
+		var writes []int
+		b := batch.New(batch.Config{Records: 1000, Bytes: 1000, Queue: 100, Halves: true}, one, func(_ context.Context, items []int) ([]int, error) {
+			writes = append(writes, len(items))
+			time.Sleep(time.Second)
+			return items, nil
+		})
+		stop := start(t, b)
+		do := func() {
+			if _, err := b.Do(t.Context(), 0); err != nil {
+				t.Error(err)
+			}
+		}
+		began := time.Now()
+		for range 3 {
+			do()
+		}
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("three writes of a lone caller took %v", took)
+		}
+		var all sync.WaitGroup
+		for i := range callers {
+			all.Go(func() {
+				for range rounds {
+					do()
+					time.Sleep(time.Duration(i+1) * time.Millisecond) // they come back one after the other
+				}
+			})
+		}
+		all.Wait()
+		crowd := writes[3:]
+		for i, n := range crowd[4 : len(crowd)-2] {
+			if n < callers/4 || n > callers*3/4 {
+				t.Errorf("write %d of the crowd is of %d: %v", i+4, n, crowd)
+				break
+			}
+		}
+		began = time.Now()
+		do()
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("one who is left alone waited %v", took)
+		}
+		stop()
+	})
+}

@@ -15,6 +15,9 @@
 // Reads go through their own connections and see the last commit, a moment before it is on disk; what is told to others is claimed by
 // a write, or read and then settled, so that no power cut takes back what somebody knows.
 //
+// The writer remembers the customers it has just worked on (sqlite_recent.go), because what one does comes in bursts: most events then
+// read nothing of her. It also gives the rows of the feed their positions as it inserts them, in the order in which they are committed.
+//
 // Indexes whose entries lie scattered cost the writer a page per event. Those of ids (of events, deliveries and webhooks) and of the customers'
 // history are entered thousands at a time (sqlite_late.go); a table says up to where, and what lies behind that is looked at row by row.
 //
