@@ -26,7 +26,7 @@ func (b *bench) wakes(ctx context.Context) error {
 	}
 	const due = 10_000
 	now := time.Now()
-	soon := now.Add(time.Duration(b.o.Wakes/4000)*time.Second + 25*time.Second).Truncate(time.Millisecond)
+	soon := now.Add(time.Duration(b.o.Wakes/3000)*time.Second + 25*time.Second).Truncate(time.Millisecond)
 	if err := seedWakes(ctx, cfg.DataDir, b.o.Wakes, due, now, soon); err != nil {
 		return err
 	}
@@ -43,6 +43,11 @@ func (b *bench) wakes(ctx context.Context) error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
+	// The first start looks at every customer once.
+	for limit := time.Now().Add(5 * time.Minute); !a.pipeline.Decided() && time.Now().Before(limit) && ctx.Err() == nil; {
+		rest(ctx, 50*time.Millisecond)
+	}
+	b.o.Say("all looked at once, %.0f s before the next are due", time.Until(soon).Seconds())
 	rest(ctx, 3*time.Second)
 	cpu, begin := processCPU(), time.Now()
 	rest(ctx, 10*time.Second)

@@ -51,10 +51,10 @@ func (p *Pipeline) DecidePublished(ctx context.Context) (more bool, err error) {
 	if program == nil {
 		return false, nil
 	}
-	now := published{program.Number, p.ScoresVersion()}
-	if done := p.decided.Load(); done != nil && *done == now {
+	if p.Decided() {
 		return false, nil
 	}
+	now := published{program.Number, p.ScoresVersion()}
 	mine, err := p.Store.Lease(ctx, "publish", p.Holder, publishLease)
 	if err != nil || !mine {
 		return false, err
@@ -77,6 +77,12 @@ func (p *Pipeline) DecidePublished(ctx context.Context) (more bool, err error) {
 	p.decided.Store(&now)
 	_, err = p.Store.Lease(ctx, "publish", p.Holder, 0) // not needed any more
 	return false, err
+}
+
+// Decided reports whether this process knows that nobody is left to be decided under what is published now.
+func (p *Pipeline) Decided() bool {
+	program, done := p.Program(), p.decided.Load()
+	return program != nil && done != nil && *done == published{program.Number, p.ScoresVersion()}
 }
 
 // publishProgress returns where to go on under program and the version of the scores.
