@@ -23,14 +23,14 @@ type claims struct {
 	path string // of the database
 
 	mu     sync.Mutex
-	held   map[int64]*held // by row; no more than are being sent
-	conn   *sqlite.Conn    // reads what is due; opened by the first claim
+	byRow  map[int64]*inHand // by row; no more than are being sent
+	conn   *sqlite.Conn      // reads what is due; opened by the first claim
 	read   sqliteQuerier
 	closed bool
 }
 
-// held is a callback in a worker's hand, and what its row said.
-type held struct {
+// inHand is a callback in a worker's hand, and what its row said.
+type inHand struct {
 	id, destination, externalID string
 	attempts                    int
 	last                        *hub.Attempt
@@ -40,10 +40,10 @@ type held struct {
 }
 
 // free reports whether the callback may be given to a worker at now.
-func (h *held) free(now time.Time) bool { return h == nil || !h.ending && !now.Before(h.until) }
+func (h *inHand) free(now time.Time) bool { return h == nil || !h.ending && !now.Before(h.until) }
 
 func newClaims(dir string) *claims {
-	return &claims{path: filepath.Join(dir, "stagewire.db"), held: map[int64]*held{}}
+	return &claims{path: filepath.Join(dir, "stagewire.db"), byRow: map[int64]*inHand{}}
 }
 
 func (c *claims) close() error {
@@ -130,7 +130,7 @@ func (c *claims) take(ctx context.Context, destination string, now, until time.T
 			return nil, err
 		}
 		d.Uncertain = d.Uncertain || d.State == hub.DeliverySending // an earlier release wrote its claims
-		if before := c.held[row]; before != nil {
+		if before := c.byRow[row]; before != nil {
 			d.Uncertain, d.Claim = true, max(d.Claim, before.claim)
 		}
 		d.Row, d.State, d.DueAt = row, hub.DeliverySending, at(micros(until))
@@ -145,7 +145,7 @@ func (c *claims) take(ctx context.Context, destination string, now, until time.T
 	}
 	for i := range claimed {
 		d := &claimed[i]
-		c.held[d.Row] = &held{
+		c.byRow[d.Row] = &inHand{
 			id: d.ID, destination: d.Destination, externalID: d.ExternalID, attempts: d.Attempts, last: d.Last, claim: d.Claim, until: d.DueAt,
 		}
 	}
@@ -170,7 +170,7 @@ func (c *claims) due(ctx context.Context, destination string, now time.Time, lim
 		if err := found.Scan(&row); err != nil {
 			return nil, err
 		}
-		if c.held[row].free(now) {
+		if c.byRow[row].free(now) {
 			all = append(all, row)
 		}
 	}
@@ -185,8 +185,8 @@ func (c *claims) drop(claimed []hub.Claimed) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range claimed {
-		if h := c.held[claimed[i].Row]; h != nil && h.claim == claimed[i].Claim {
-			delete(c.held, claimed[i].Row)
+		if h := c.byRow[claimed[i].Row]; h != nil && h.claim == claimed[i].Claim {
+			delete(c.byRow, claimed[i].Row)
 		}
 	}
 }
@@ -202,7 +202,7 @@ func (c *claims) end(done []hub.Finished) (mine []ending, rest []hub.Finished) {
 	for i := range done {
 		f := &done[i]
 		row := c.rowOf(f)
-		switch h := c.held[row]; {
+		switch h := c.byRow[row]; {
 		case h == nil:
 			rest = append(rest, *f)
 		case h.claim == f.Claim && !h.ending:
@@ -217,7 +217,7 @@ func (c *claims) rowOf(f *hub.Finished) int64 {
 	if f.Row != 0 {
 		return f.Row
 	}
-	for row, h := range c.held {
+	for row, h := range c.byRow {
 		if h.id == f.DeliveryID {
 			return row
 		}
@@ -234,9 +234,9 @@ func (c *claims) ended(mine []ending, recorded bool) {
 	defer c.mu.Unlock()
 	for i := range mine {
 		if recorded {
-			delete(c.held, mine[i].row)
+			delete(c.byRow, mine[i].row)
 		} else {
-			c.held[mine[i].row].ending = false
+			c.byRow[mine[i].row].ending = false
 		}
 	}
 }
@@ -247,7 +247,7 @@ func (c *claims) except(now time.Time, args ...any) (condition string, all []any
 	if c == nil {
 		return "", args
 	}
-	list := c.list(func(h *held) bool { return !h.free(now) })
+	list := c.list(func(h *inHand) bool { return !h.free(now) })
 	if list == "" {
 		return "", args
 	}
@@ -258,7 +258,7 @@ func (c *claims) except(now time.Time, args ...any) (condition string, all []any
 func (c *claims) only(b *list, state string) {
 	rows := ""
 	if c != nil {
-		rows = c.list(func(*held) bool { return true })
+		rows = c.list(func(*inHand) bool { return true })
 	}
 	switch {
 	case rows == "":
@@ -273,11 +273,11 @@ func (c *claims) only(b *list, state string) {
 }
 
 // list returns the rows of some claims as JSON, "" for none.
-func (c *claims) list(some func(*held) bool) string {
+func (c *claims) list(some func(*inHand) bool) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var text []byte
-	for row, h := range c.held {
+	for row, h := range c.byRow {
 		if some(h) {
 			text = strconv.AppendInt(append(text, ','), row, 10)
 		}
@@ -296,7 +296,7 @@ func (c *claims) show(row int64, d *hub.Delivery) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if h := c.held[row]; h != nil {
+	if h := c.byRow[row]; h != nil {
 		d.State, d.DueAt, d.Claim = hub.DeliverySending, h.until, h.claim
 	}
 }

@@ -12,10 +12,9 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// What could not be taken to the disk is not answered as written, and nothing is written after it: the next process reads the log anew.
-func TestLogThatCannotBeSynced(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
+// openUnsynced opens a store whose log cannot be taken to the disk.
+func openUnsynced(t *testing.T, dir string) *Store {
+	t.Helper()
 	s, err := Open(t.Context(), Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -25,6 +24,14 @@ func TestLogThatCannotBeSynced(t *testing.T) {
 		t.Fatalf("%T", s.db)
 	}
 	w.path = filepath.Join(dir, "elsewhere", "stagewire.db") // its log cannot be opened; sync reads this after the first commit
+	return s
+}
+
+// What could not be taken to the disk is not answered as written, and nothing is written after it: the next process reads the log anew.
+func TestLogThatCannotBeSynced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openUnsynced(t, dir)
 	set := func(value string) error {
 		return s.write(t.Context(), func(ctx context.Context, q keeper) error {
 			_, err := q.exec(ctx, "INSERT INTO settings (key, value) VALUES ($1, $2)", value, value)
@@ -50,7 +57,8 @@ func TestLogThatCannotBeSynced(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = Open(t.Context(), Options{Dir: dir}); err != nil {
+	s, err := Open(t.Context(), Options{Dir: dir})
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -66,19 +74,10 @@ func TestLogThatCannotBeSynced(t *testing.T) {
 // A callback that was committed and may be taken back by a power cut is not sent.
 func TestNoClaimOfWhatIsNotOnDisk(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s, err := Open(t.Context(), Options{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, ok := s.db.(*writer)
-	if !ok {
-		t.Fatalf("%T", s.db)
-	}
-	w.path = filepath.Join(dir, "elsewhere", "stagewire.db") // its log cannot be opened; sync reads this after the first commit
+	s := openUnsynced(t, t.TempDir())
 	const erp = hub.SubscriptionPrefix + "erp"
 	due := time.Unix(1, 0)
-	err = s.Apply(t.Context(), func(ctx context.Context, tx hub.Tx) error {
+	err := s.Apply(t.Context(), func(ctx context.Context, tx hub.Tx) error {
 		return tx.Save(ctx, &hub.Changes{Deliveries: []hub.Delivery{{ID: "dlv_1", Destination: erp, State: hub.DeliveryDue, DueAt: due, CreatedAt: due, Body: []byte("{}")}}})
 	})
 	if !errors.Is(err, hub.ErrTransient) {
@@ -90,8 +89,8 @@ func TestNoClaimOfWhatIsNotOnDisk(t *testing.T) {
 	if got, err := s.Claim(t.Context(), erp, due, time.Minute, 1, false); !errors.Is(err, hub.ErrTransient) || len(got) != 0 {
 		t.Errorf("claimed %v, %v", got, err)
 	}
-	if len(s.claims.held) != 0 {
-		t.Errorf("still held: %v", s.claims.held)
+	if len(s.claims.byRow) != 0 {
+		t.Errorf("still held: %v", s.claims.byRow)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
