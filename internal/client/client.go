@@ -59,6 +59,7 @@ type Client struct {
 	metrics   *metrics
 	public    http.RoundTripper // refuses private addresses
 	private   http.RoundTripper // allows them
+	lines     [2]*lines         // for callbacks: the same two
 	running   sync.WaitGroup
 
 	mu          sync.Mutex
@@ -94,6 +95,7 @@ func New(config Config) *Client {
 	}
 	if config.Transport == nil {
 		c.public, c.private = newTransport(false), newTransport(true)
+		c.lines = [2]*lines{newLines(false), newLines(true)}
 	}
 	return c
 }
@@ -104,6 +106,11 @@ func (c *Client) Close() {
 	for _, t := range []http.RoundTripper{c.public, c.private} {
 		if t, ok := t.(*http.Transport); ok {
 			t.CloseIdleConnections()
+		}
+	}
+	for _, l := range c.lines {
+		if l != nil {
+			l.close()
 		}
 	}
 }
@@ -297,20 +304,38 @@ func (c *Client) Post(ctx context.Context, to string, header http.Header, body [
 	if err := checkScheme(http.MethodPost, target, allowPrivate); err != nil {
 		return 0, 0, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://unset/", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://unset/", nil)
 	if err != nil {
 		return 0, 0, invalidRequest(http.MethodPost, target.Host, "the request cannot be made")
 	}
 	req.URL, req.Host = target, target.Host
 	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", c.userAgent)
-	resp, err := c.roundTrip(c.transport(allowPrivate), req)
+	status, answered, reached, err := c.poster(allowPrivate)(req, body)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, transportError(http.MethodPost, target.Host, err, reached)
 	}
-	defer resp.Body.Close()
-	if _, err := io.CopyN(io.Discard, resp.Body, MaxCallbackBody); err != nil && !errors.Is(err, io.EOF) {
-		return 0, 0, transportError(http.MethodPost, target.Host, err, true)
+	return status, RetryAfter(answered, c.now()), nil
+}
+
+// poster returns what sends callbacks.
+func (c *Client) poster(allowPrivate bool) func(*http.Request, []byte) (status int, header http.Header, reached bool, err error) {
+	if c.config.Transport == nil {
+		if allowPrivate {
+			return c.lines[1].post
+		}
+		return c.lines[0].post
 	}
-	return resp.StatusCode, RetryAfter(resp.Header, c.now()), nil
+	return func(req *http.Request, body []byte) (int, http.Header, bool, error) {
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		resp, err := c.config.Transport.RoundTrip(req)
+		if err != nil {
+			return 0, nil, true, err
+		}
+		defer resp.Body.Close()
+		if _, err := io.CopyN(io.Discard, resp.Body, MaxCallbackBody); err != nil && !errors.Is(err, io.EOF) {
+			return 0, nil, true, err
+		}
+		return resp.StatusCode, resp.Header, true, nil
+	}
 }

@@ -79,6 +79,8 @@ func reason(err error) string {
 	switch {
 	case errors.As(err, &guard):
 		return guard.Error()
+	case errors.Is(err, errHeader):
+		return "a header value is not legal (is there a line break in a secret?)"
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
 	case errors.Is(err, context.DeadlineExceeded):

@@ -98,9 +98,9 @@ func CheckAddress(addr netip.Addr, allowPrivate bool) error {
 	return nil
 }
 
-// newTransport returns a transport whose dialer refuses addresses after resolution.
-func newTransport(allowPrivate bool) *http.Transport {
-	dialer := &net.Dialer{
+// newDialer returns a dialer that refuses addresses after resolution.
+func newDialer(allowPrivate bool) *net.Dialer {
+	return &net.Dialer{
 		Timeout:   dialTimeout,
 		KeepAlive: 30 * time.Second,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -114,8 +114,12 @@ func newTransport(allowPrivate bool) *http.Transport {
 			return nil
 		},
 	}
+}
+
+// newTransport returns a transport for calls to vendors.
+func newTransport(allowPrivate bool) *http.Transport {
 	return &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            newDialer(allowPrivate).DialContext,
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    tlsTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
