@@ -84,6 +84,7 @@ type Bus struct {
 	publishers   []*batch.Batch[hub.Webhook, hub.Position] // one per shard of WEBHOOKS
 	partitions   []*batch.Batch[eventChunk, struct{}]
 	ahead        []ahead // per partition
+	pace         pace
 	nextShard    atomic.Uint64
 	running      atomic.Bool
 
@@ -99,9 +100,11 @@ type Bus struct {
 
 // link is one connection with its JetStream handle.
 type link struct {
-	conn  *nats.Conn
-	js    jetstream.JetStream
-	epoch epoch
+	conn *nats.Conn
+	js   jetstream.JetStream
+	// pipelined is the same for publishing without waiting; acks that do not come are forgotten.
+	pipelined jetstream.JetStream
+	epoch     epoch
 }
 
 // epoch is a stretch between two reconnects. What waited for an answer across one waits in vain, and consumers that lived
@@ -197,6 +200,9 @@ func Open(ctx context.Context, config Config) (_ *Bus, err error) {
 		l.conn = conn
 		b.links = append(b.links, l)
 		if l.js, err = jetstream.New(conn); err != nil {
+			return nil, fmt.Errorf("connect to NATS: %w", err)
+		}
+		if l.pipelined, err = jetstream.New(conn, jetstream.WithPublishAsyncTimeout(pipelinedTimeout)); err != nil {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
 	}

@@ -220,7 +220,11 @@ func (b *Bus) handleWebhooks(m *message.Message) error {
 	}
 	ctx, cancel := graceful(m.Context())
 	defer cancel()
-	return b.onWebhooks(ctx, stored)
+	if err := b.onWebhooks(ctx, stored); err != nil {
+		return err
+	}
+	b.pace.done(len(stored), time.Now())
+	return nil
 }
 
 func (b *Bus) handleEvents(m *message.Message) error {
@@ -261,7 +265,7 @@ func (b *Bus) handleEvents(m *message.Message) error {
 }
 
 const (
-	joinRecords    = 512                    // events that are applied together at most
+	joinRecords    = 1024                   // events that are applied together at most
 	readAheadLimit = 500 * time.Millisecond // of one message's turn; then those that were read ahead get their acks
 )
 
@@ -380,7 +384,11 @@ func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
 		} else if header.oldest.Before(frame.Oldest) {
 			frame.Oldest = header.oldest
 		}
-		frame.Seq, frame.Events = seq, append(frame.Events, events...)
+		if frame.Seq = seq; len(frame.Events) == 0 {
+			frame.Events = events
+		} else {
+			frame.Events = append(frame.Events, events...)
+		}
 	}
 }
 

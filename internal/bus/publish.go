@@ -16,10 +16,13 @@ import (
 
 const (
 	webhookQueue = 4096 // webhooks that may wait per shard; more is ErrBusy
+	eventBytes   = 1200 // of an encoded event, about
 	eventQueue   = 256  // chunks of events that may wait per partition; more makes callers wait
 
 	defaultAttempt = 3 * time.Second // for one ack; then the same frame is sent again
 	attemptPause   = 100 * time.Millisecond
+
+	pipelinedTimeout = 30 * time.Second // until nobody waits for the ack of a pipelined publish any more
 )
 
 func (b *Bus) newPublishers() {
@@ -29,7 +32,7 @@ func (b *Bus) newPublishers() {
 	}
 	for shard := range shards {
 		b.publishers = append(b.publishers, batch.New(
-			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: webhookQueue, Halves: true},
+			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: webhookQueue, Halves: true, Hold: b.pace.hold},
 			func(w hub.Webhook) (int, int) { return 1, len(w.Body) + 512 },
 			b.webhookWriter(shard)))
 	}
@@ -93,6 +96,7 @@ func (b *Bus) webhookWriter(shard int) func(context.Context, []hub.Webhook) ([]h
 		if err != nil {
 			return nil, err
 		}
+		b.pace.stored(len(webhooks))
 		positions := make([]hub.Position, len(webhooks))
 		for i := range positions {
 			positions[i] = hub.Position{Incarnation: b.incarnations[streamWebhooks], Seq: seq, Index: i}
@@ -154,7 +158,8 @@ func (b *Bus) chunk(events []hub.Event) ([][]eventChunk, error) {
 		ev := &events[i]
 		p := ev.Partition(b.config.Partitions)
 		if n := len(chunks[p]); n == 0 || chunks[p][n-1].records == maxRecords || len(chunks[p][n-1].text) > maxFrameBytes*3/4 {
-			chunks[p] = append(chunks[p], eventChunk{oldest: ev.ReceivedAt})
+			expected := min((len(events)-i)*eventBytes/b.config.Partitions, maxFrameBytes)
+			chunks[p] = append(chunks[p], eventChunk{oldest: ev.ReceivedAt, text: make([]byte, 0, expected)})
 		}
 		c := &chunks[p][len(chunks[p])-1]
 		if c.records > 0 {
@@ -223,6 +228,45 @@ func (b *Bus) publishFrame(ctx context.Context, l *link, stream string, msg *nat
 	b.metrics.records.WithLabelValues(stream).Add(float64(records))
 	b.metrics.publishing.WithLabelValues(stream).Observe(time.Since(began).Seconds())
 	return ack.Sequence, nil
+}
+
+// sendAll publishes msgs without waiting in between, then for all acks. What got none by the first attempt is sent once more by
+// itself, in order, as send does.
+func (b *Bus) sendAll(ctx context.Context, l *link, stream string, msgs []*nats.Msg) error {
+	if len(msgs) == 1 {
+		_, err := b.send(ctx, l, stream, msgs[0])
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, b.attemptTimeout)
+	attempt, leave := l.epoch.within(timed)
+	defer func() { leave(); cancel() }()
+	acks := make([]jetstream.PubAckFuture, len(msgs))
+	for i, msg := range msgs {
+		var err error
+		if acks[i], err = l.pipelined.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0)); err != nil {
+			break // send tells why
+		}
+	}
+	var again []*nats.Msg
+	for i, ack := range acks {
+		if ack == nil {
+			again = append(again, msgs[i:]...)
+			break
+		}
+		select {
+		case <-ack.Ok():
+			continue
+		case <-ack.Err():
+		case <-attempt.Done():
+		}
+		again = append(again, msgs[i])
+	}
+	for _, msg := range again {
+		if _, err := b.send(ctx, l, stream, msg); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // send publishes msg and waits for JetStream's ack. Without one it sends the same message with the same Nats-Msg-Id again,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -16,9 +15,9 @@ import (
 const (
 	relayPoll    = time.Second
 	relayLimit   = 1000
-	relayLanes   = 8 // publishes at once; one customer's rows stay in one lane, in order
+	relayWave    = 256 // publishes at once, no two of one customer: her rows stay in order
 	relayRewind  = 10 * time.Minute
-	relayTimeout = 10 * time.Second
+	relayTimeout = 10 * time.Second // of one wave
 )
 
 // Outbox is what the relay needs of SQL.
@@ -49,11 +48,10 @@ func (b *Bus) NewRelay(outbox Outbox) *Relay {
 	r.publisher = &Publisher{
 		// A transition's id serves as Nats-Msg-Id: each has one subject of STAGES only.
 		msgID: func(_ string, m *message.Message) string { return m.UUID },
-		send: func(ctx context.Context, msg *nats.Msg) error {
+		send: func(ctx context.Context, msgs []*nats.Msg) error {
 			ctx, cancel := context.WithTimeout(ctx, relayTimeout)
 			defer cancel()
-			_, err := b.send(ctx, b.links[linkRequest], streamStages, msg)
-			return err
+			return b.sendAll(ctx, b.links[linkRequest], streamStages, msgs)
 		},
 	}
 	return r
@@ -129,13 +127,12 @@ func (r *Relay) once(ctx context.Context, rewound *bool) (more bool, err error) 
 // publish puts rows onto their streams. With again only those of STAGES: EVENTS is durable.
 func (r *Relay) publish(ctx context.Context, rows []hub.FeedItem, again bool) error {
 	var events []hub.Event
-	lanes := make([][]*hub.FeedItem, relayLanes)
+	var stages []*hub.FeedItem
 	for i := range rows {
 		row := &rows[i]
 		switch {
 		case strings.HasPrefix(row.Subject, subjectStages) && validSubject(row.Subject):
-			lane := hub.HashKey(row.CustomerID) % relayLanes
-			lanes[lane] = append(lanes[lane], row)
+			stages = append(stages, row)
 		case strings.HasPrefix(row.Subject, subjectEvents):
 			if again {
 				continue
@@ -151,40 +148,47 @@ func (r *Relay) publish(ctx context.Context, rows []hub.FeedItem, again bool) er
 			r.bus.log.Error("outbox row has a subject that cannot be", "id", row.ID, "subject", row.Subject)
 		}
 	}
-	var wait sync.WaitGroup
-	failed := make(chan error, relayLanes+1)
-	for _, lane := range lanes {
-		if len(lane) > 0 {
-			wait.Go(func() { failed <- r.publishStages(ctx, lane) })
-		}
-	}
-	if len(events) > 0 {
-		wait.Go(func() {
-			err := r.bus.PublishEvents(ctx, events)
-			if err == nil {
-				r.bus.metrics.relayed.WithLabelValues(streamEvents).Add(float64(len(events)))
-			}
-			failed <- err
-		})
-	}
-	wait.Wait()
-	close(failed)
-	for err := range failed {
-		if err != nil {
+	for len(stages) > 0 {
+		n := wave(stages)
+		if err := r.publishStages(ctx, stages[:n]); err != nil {
 			return err
 		}
+		stages = stages[n:]
+	}
+	if len(events) > 0 {
+		if err := r.bus.PublishEvents(ctx, events); err != nil {
+			return err
+		}
+		r.bus.metrics.relayed.WithLabelValues(streamEvents).Add(float64(len(events)))
 	}
 	return nil
 }
 
+// wave returns how many of rows may be published at once.
+func wave(rows []*hub.FeedItem) int {
+	customers := make(map[string]bool, min(len(rows), relayWave))
+	for i, row := range rows {
+		if i == relayWave || customers[row.CustomerID] {
+			return i
+		}
+		customers[row.CustomerID] = true
+	}
+	return len(rows)
+}
+
+// publishStages publishes one wave, subject by subject.
 func (r *Relay) publishStages(ctx context.Context, rows []*hub.FeedItem) error {
+	bySubject := map[string][]*message.Message{}
 	for _, row := range rows {
 		m := message.NewMessageWithContext(ctx, row.ID, row.Body)
 		m.Metadata["Content-Type"] = "application/cloudevents+json"
-		if err := r.publisher.Publish(row.Subject, m); err != nil {
+		bySubject[row.Subject] = append(bySubject[row.Subject], m)
+	}
+	for subject, messages := range bySubject {
+		if err := r.publisher.Publish(subject, messages...); err != nil {
 			return err
 		}
-		r.bus.metrics.relayed.WithLabelValues(streamStages).Inc()
+		r.bus.metrics.relayed.WithLabelValues(streamStages).Add(float64(len(messages)))
 	}
 	return nil
 }

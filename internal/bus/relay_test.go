@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -151,6 +152,94 @@ func TestRelay(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(map[string][]string{"cus_1": {"stg_old", "stg_1", "stg_3"}, "cus_2": {"stg_2", "stg_4"}}, byCustomer); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// No two of a customer's rows are on their way at once.
+func TestWave(t *testing.T) {
+	t.Parallel()
+	for customers, want := range map[string][]int{"": nil, "a": {1}, "ab": {2}, "aba": {2, 1}, "aab": {1, 2}, "abcacb": {3, 3}, "abcba": {3, 2}} {
+		var rows []*hub.FeedItem
+		for _, c := range customers {
+			rows = append(rows, &hub.FeedItem{OutboxRecord: hub.OutboxRecord{CustomerID: string(c)}})
+		}
+		var got []int
+		for len(rows) > 0 {
+			n := wave(rows)
+			got, rows = append(got, n), rows[n:]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: %s", customers, diff)
+		}
+	}
+	many := make([]*hub.FeedItem, 3*relayWave)
+	for i := range many {
+		many[i] = &hub.FeedItem{OutboxRecord: hub.OutboxRecord{CustomerID: fmt.Sprint(i)}}
+	}
+	if n := wave(many); n != relayWave {
+		t.Errorf("%d of many", n)
+	}
+}
+
+// A wave is stored whole and in order. What one of its messages cannot be keeps the rest from nothing but being reported.
+func TestPipelinedPublish(t *testing.T) {
+	t.Parallel()
+	b := openBus(t, nil)
+	msg := func(id, subject string) *nats.Msg {
+		return &nats.Msg{Subject: subject, Header: nats.Header{jetstream.MsgIDHeader: {id}}, Data: []byte(id)}
+	}
+	stored := func() (ids []string) {
+		stream, err := b.links[linkRequest].js.Stream(t.Context(), streamStages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := range stream.CachedInfo().State.LastSeq {
+			m, err := stream.GetMsg(t.Context(), seq+1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, string(m.Data))
+		}
+		return ids
+	}
+	var wave []*nats.Msg
+	var want []string
+	for i := range 100 {
+		id := fmt.Sprint("stg_", i)
+		wave, want = append(wave, msg(id, "stages.clc.new")), append(want, id)
+	}
+	for range 2 { // the second time they are known
+		if err := b.sendAll(t.Context(), b.links[linkRequest], streamStages, wave); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, stored()); diff != "" {
+		t.Error(diff)
+	}
+	broken := []*nats.Msg{msg("stg_a", "stages.clc.new"), msg("stg_b", "stages. clc"), msg("stg_c", "stages.clc.new")}
+	if err := b.sendAll(t.Context(), b.links[linkRequest], streamStages, broken); !errors.Is(err, hub.ErrInvalid) {
+		t.Errorf("a subject that cannot be: %v", err)
+	}
+	if diff := cmp.Diff(append(want, "stg_a"), stored()); diff != "" {
+		t.Error(diff)
+	}
+	// Nobody listens: the acks fail at once, and each is sent again by itself, in order.
+	if err := b.links[linkRequest].js.DeleteStream(t.Context(), streamStages); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- b.sendAll(ctx, b.links[linkRequest], streamStages, wave[:5]) }()
+	time.Sleep(50 * time.Millisecond)
+	if err := b.makeStreams(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want[:5], stored()); diff != "" {
 		t.Error(diff)
 	}
 }

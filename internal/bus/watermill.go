@@ -34,14 +34,14 @@ var errSubscriberClosed = errors.New("subscriber is closed")
 // Publisher is Watermill's publisher over JetStream: a topic is a subject, a message is stored when Publish returns. It
 // shares its connection and leaves it open.
 type Publisher struct {
-	send  func(context.Context, *nats.Msg) error
+	send  func(context.Context, []*nats.Msg) error      // stores all of one topic
 	msgID func(topic string, m *message.Message) string // the Nats-Msg-Id of the publisher's own retries
 
 	mu     sync.Mutex
 	closed bool
 }
 
-// Publish stores messages one after the other; the first that fails ends it.
+// Publish stores messages. Whether those after one that failed are stored is up to send.
 func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
 	p.mu.Lock()
 	closed := p.closed
@@ -49,16 +49,21 @@ func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
 	if closed {
 		return errors.New("publisher is closed")
 	}
-	for _, m := range messages {
+	if len(messages) == 0 {
+		return nil
+	}
+	msgs := make([]*nats.Msg, len(messages))
+	for i, m := range messages {
 		header := make(nats.Header, len(m.Metadata)+2)
 		for k, v := range m.Metadata {
 			header[k] = []string{v}
 		}
 		header[metaUUID] = []string{m.UUID}
 		header[jetstream.MsgIDHeader] = []string{p.msgID(topic, m)}
-		if err := p.send(m.Context(), &nats.Msg{Subject: topic, Header: header, Data: m.Payload}); err != nil {
-			return fmt.Errorf("publish message %s to %s: %w", m.UUID, topic, err)
-		}
+		msgs[i] = &nats.Msg{Subject: topic, Header: header, Data: m.Payload}
+	}
+	if err := p.send(messages[0].Context(), msgs); err != nil {
+		return fmt.Errorf("publish %d messages from %s on to %s: %w", len(messages), messages[0].UUID, topic, err)
 	}
 	return nil
 }

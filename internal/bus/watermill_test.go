@@ -39,7 +39,14 @@ func TestWatermill(t *testing.T) {
 				js := b.links[linkConsume].js
 				publisher := &Publisher{
 					msgID: func(string, *message.Message) string { return nuid.Next() },
-					send:  func(ctx context.Context, m *nats.Msg) error { _, err := js.PublishMsg(ctx, m); return err },
+					send: func(ctx context.Context, msgs []*nats.Msg) error {
+						for _, m := range msgs {
+							if _, err := js.PublishMsg(ctx, m); err != nil {
+								return err
+							}
+						}
+						return nil
+					},
 				}
 				return publisher, NewSubscriber(SubscriberConfig{
 					Consumer: func(ctx context.Context, topic string) (jetstream.Consumer, error) {
