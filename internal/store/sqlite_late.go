@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -204,6 +205,13 @@ func (t *sqliteTx) versions(id string, each func(version)) error {
 	return nil
 }
 
+// idsAtOnce is how many rows one statement enters: beginning a statement costs as much as a row.
+const idsAtOnce = 64
+
+const insertID = "INSERT INTO ids (hash, kind, no) VALUES (?, ?, ?)"
+
+var insertIDs = insertID + strings.Repeat(", (?, ?, ?)", idsAtOnce-1)
+
 // full reports that it is time to enter what waits.
 func (l *late) full() bool { return len(l.rows)+l.moves >= lateRows }
 
@@ -216,11 +224,20 @@ func (t *sqliteTx) catchUp() error {
 	slices.SortFunc(l.rows, func(a, b lateRow) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.kind, b.kind), cmp.Compare(a.no, b.no))
 	})
-	for _, row := range l.rows {
-		b := t.prepare("INSERT INTO ids (hash, kind, no) VALUES ($1, $2, $3)")
-		if err := b.int(row.hash).int(row.kind).int(row.no).run(); err != nil {
+	for rows := l.rows; len(rows) > 0; {
+		n := idsAtOnce
+		query := insertIDs
+		if len(rows) < n {
+			n, query = 1, insertID
+		}
+		b := t.prepare(query)
+		for _, row := range rows[:n] {
+			b.int(row.hash).int(row.kind).int(row.no)
+		}
+		if err := b.run(); err != nil {
 			return err
 		}
+		rows = rows[n:]
 	}
 	l.rows = l.rows[:0]
 	clear(l.newest)

@@ -155,7 +155,7 @@ const (
 		decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`
 )
 
-func (t *sqliteTx) saveLedger(c *hub.Changes) error {
+func (t *sqliteTx) saveLedger(c *hub.Changes, bodies []encodedText) error {
 	if len(c.Ledger) == 0 {
 		return nil
 	}
@@ -171,12 +171,10 @@ func (t *sqliteTx) saveLedger(c *hub.Changes) error {
 			}
 		}
 		t.asked[r.ID] = true
-		t.enc = encoder{buf: t.enc.buf[:0]}
-		t.enc.event(&r.Event)
 		b := t.prepare(`INSERT INTO events (id, activation, fetch_no, profile_id, customer_id, occurred_at, known_from, withdrawn, body)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`)
 		b.text(r.ID).int(r.Version.Activation).int(r.Version.Fetch).text(r.ProfileID).text(r.CustomerID).time(r.OccurredAt).int(r.KnownFrom).
-			int(bit(r.Withdrawn)).encoded(string(t.enc.buf), t.enc.err)
+			int(bit(r.Withdrawn)).encoded(bodies[i].text, bodies[i].err)
 		if err := b.run(); err != nil {
 			return err
 		}
@@ -222,7 +220,7 @@ func (t *sqliteTx) saveTransitions(c *hub.Changes) error {
 
 const transitionColumns = "id, subject_kind, subject_id, customer_id, model, version, from_stage, to_stage, at, decided_at, sequence, cause_type, cause_id, rule, passing, why"
 
-func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
+func (t *sqliteTx) saveDeliveries(c *hub.Changes, causes []encodedText) error {
 	for i := range c.Deliveries {
 		r := &c.Deliveries[i]
 		if there, err := t.owed(r); err != nil || there {
@@ -234,7 +232,7 @@ func (t *sqliteTx) saveDeliveries(c *hub.Changes) error {
 		b := t.prepare(insertDelivery)
 		b.text(r.ID).text(r.Destination).text(r.Action).text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.State).time(r.DueAt).
 			int(int64(r.Attempts)).time(r.CreatedAt).text(r.Slot).text(r.Key).encoded(encodeValues(r.Params)).bytes(r.Body).text(r.Reference).time(r.SentAt).
-			int(bit(r.Uncertain)).text(r.ExternalID).encoded(encodeCause(&r.Cause)).encoded(encodeAttempt(r.Last)).int(r.Claim)
+			int(bit(r.Uncertain)).text(r.ExternalID).encoded(causes[i].text, causes[i].err).encoded(encodeAttempt(r.Last)).int(r.Claim)
 		if err := b.run(); err != nil {
 			return err
 		}

@@ -27,7 +27,6 @@ type sqliteTx struct {
 	late     late                  // outlives transactions
 	recent   recent                // outlives transactions
 	feed     feedEnd               // outlives transactions
-	enc      encoder
 }
 
 // owned is a loaded profile's row number and its customer.
@@ -163,7 +162,7 @@ func (t *sqliteTx) Ledger(_ context.Context, ids []string) (map[string]hub.Ledge
 }
 
 func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map[hub.IdentifierName]hub.IdentifierRecord, error) {
-	found := make(map[hub.IdentifierName]hub.IdentifierRecord)
+	found := make(map[hub.IdentifierName]hub.IdentifierRecord, len(ids))
 	for i := range ids {
 		name := ids[i].Name()
 		if r, ok := t.recent.identifiers.get(name); ok {
@@ -373,10 +372,16 @@ func (t *sqliteTx) ActiveVersion(ctx context.Context) (set, scores int64, err er
 func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	t.writer.weight += len(c.Ledger) + len(c.Stages)
 	t.pins = 0 // it may have some now
-	for _, save := range []func(*hub.Changes) error{t.saveCustomers, t.saveProfiles, t.saveIdentifiers, t.saveStages, t.saveLedger, t.saveTransitions} {
+	coming := encodeAhead(c)
+	defer func() { <-coming.done }() // also where it fails before
+	for _, save := range []func(*hub.Changes) error{t.saveCustomers, t.saveProfiles, t.saveIdentifiers, t.saveStages, t.saveTransitions} {
 		if err := save(c); err != nil {
 			return err
 		}
+	}
+	<-coming.done
+	if err := t.saveLedger(c, coming.events); err != nil {
+		return err
 	}
 	if len(c.Merges) > 0 {
 		// A merge moves the moments: all of them must be there.
@@ -387,7 +392,7 @@ func (t *sqliteTx) Save(ctx context.Context, c *hub.Changes) error {
 	if err := saveRare(ctx, t, c, t.now()); err != nil {
 		return err
 	}
-	if err := t.saveDeliveries(c); err != nil {
+	if err := t.saveDeliveries(c, coming.causes); err != nil {
 		return err
 	}
 	if err := t.saveOutbox(c); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 const (
 	// turnRecords and turnTime bound one commit: what came in meanwhile waits for the next.
-	turnRecords = 256
+	turnRecords = 1024
 	turnTime    = 50 * time.Millisecond
 	// checkpointEvery is how often the log is copied into the database, off the writer.
 	checkpointEvery = 2 * time.Second
@@ -142,6 +143,8 @@ func (w *writer) submit(j *job) error {
 }
 
 func (w *writer) loop() {
+	runtime.LockOSThread() // a thread that few others share: all that is decided waits for this one
+	defer runtime.UnlockOSThread()
 	defer w.wait.Done()
 	defer close(w.committed)
 	for {
