@@ -107,7 +107,7 @@ type Resolved struct {
 // Load locks the identifiers of the events, then the customers they point at, and returns them. alsoProfiles names
 // profiles that are touched without being named by an event's identifiers (an older version's profile).
 func Load(ctx context.Context, tx hub.Tx, events []hub.Event, alsoProfiles []string) (*People, error) {
-	strong := make(map[hub.IdentifierName]hub.Identifier)
+	strong := make(map[hub.IdentifierName]hub.Identifier, 2*len(events))
 	profileSet := make(map[string]bool, len(events))
 	profiles := make(map[string]string, len(events))
 	for _, id := range alsoProfiles {

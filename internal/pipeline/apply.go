@@ -170,6 +170,10 @@ func (g *goes) events(ctx context.Context, frame []hub.Event) error {
 	if g.people, err = identity.Load(ctx, g.tx, fresh, old); err != nil {
 		return err
 	}
+	g.changes.Ledger = slices.Grow(g.changes.Ledger, len(fresh))
+	if len(g.program.Subscriptions) > 0 { // likely
+		g.changes.Deliveries, g.changes.Outbox = slices.Grow(g.changes.Deliveries, len(fresh)), slices.Grow(g.changes.Outbox, len(fresh))
+	}
 	for i := range fresh {
 		ev := &fresh[i]
 		entry, had := known[ev.ID]
@@ -347,7 +351,9 @@ func (g *goes) finish() *hub.Changes {
 	}
 	merged := map[string]bool{}
 	if g.people != nil {
-		for _, person := range g.people.All() {
+		all := g.people.All()
+		c.Customers, c.Profiles, c.Stages = slices.Grow(c.Customers, len(all)), slices.Grow(c.Profiles, len(all)), slices.Grow(c.Stages, len(all))
+		for _, person := range all {
 			merged[person.ID] = person.MergedInto != ""
 			if !person.Dirty {
 				continue

@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stagewire/stagewire/internal/hub"
 	"github.com/stagewire/stagewire/internal/identity"
@@ -283,14 +280,6 @@ type stageEntered struct {
 	Subject *hub.Subject `json:"subject,omitempty"`
 }
 
-type happened struct {
-	Kind       string         `json:"kind"`
-	Connection string         `json:"connection"`
-	OccurredAt string         `json:"occurred_at"`
-	Properties map[string]any `json:"properties"`
-	Customer   told           `json:"customer"`
-}
-
 const stamp = "2006-01-02T15:04:05.000Z"
 
 // publishTransition puts the move into the outbox and owes it to every subscription that wants it.
@@ -299,25 +288,21 @@ func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 		Model: t.Model, Version: t.Version, From: t.From, To: t.To, At: t.At.UTC().Format(stamp),
 		DecidedAt: t.DecidedAt.UTC().Format(stamp), By: t.Cause.Type, Customer: told{ID: m.ID}, Subject: apart(t.Subject),
 	}
-	plain, err := facts(t.ID, data)
+	plain, err := g.letter(t.ID, "stage.entered", m, t.At, t.Sequence, data)
 	if err != nil {
 		return err
 	}
-	body, err := g.envelope(t.ID, "stage.entered", m, t.At, t.Sequence, plain).encode()
-	if err != nil {
-		return fmt.Errorf("transition %s: %w", t.ID, err)
-	}
 	g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{
-		ID: t.ID, Kind: hub.OutboxTransition, Subject: "stages." + t.Model + "." + t.To, CustomerID: m.ID, Body: body, CreatedAt: g.now,
+		ID: t.ID, Kind: hub.OutboxTransition, Subject: "stages." + t.Model + "." + t.To, CustomerID: m.ID, Body: plain.text, CreatedAt: g.now,
 	})
 	for _, sub := range g.program.Subscriptions {
 		if !sub.wants("stage.entered", t.Model) {
 			continue
 		}
-		raw := plain
+		own := plain
 		if len(sub.Include) > 0 {
 			data.Customer = g.told(m, sub)
-			if raw, err = facts(t.ID, data); err != nil {
+			if own, err = g.letter(t.ID, "stage.entered", m, t.At, t.Sequence, data); err != nil {
 				return err
 			}
 		}
@@ -325,7 +310,7 @@ func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 		if t.Cause.Type == hub.CauseEvent || t.Cause.Type == hub.CauseLate {
 			cause.EventID = t.Cause.ID
 		}
-		if err := g.callback(m, sub, t.ID, "stage.entered", t.At, t.Sequence, raw, cause); err != nil {
+		if err := g.callback(m, sub, t.ID, own, cause); err != nil {
 			return err
 		}
 	}
@@ -343,48 +328,47 @@ func apart(s hub.Subject) *hub.Subject {
 // publishEvent owes an applied event to the subscriptions that want its kind, before what it brings about: sequence is the
 // customer's when the event was applied, and that of its transitions is higher.
 func (g *goes) publishEvent(m *mind, ev *hub.Event, sequence int64) {
-	var data happened
-	var plain jsontext.Value // what the outbox tells, and a subscription that includes nothing
-	outboxed := false
+	var plain *letter // what the outbox tells, and a subscription that includes nothing
+	write := func(customer told) (letter, error) {
+		data := happened{
+			Kind: ev.Kind, Connection: ev.Connection, OccurredAt: ev.OccurredAt.UTC().Format(stamp), Properties: ev.Properties, Customer: customer,
+		}
+		raw, err := data.write()
+		if err != nil {
+			return letter{}, err
+		}
+		return g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, sequence, raw).write()
+	}
 	for _, sub := range g.program.Subscriptions {
 		if !sub.wants(ev.Kind, "") {
 			continue
 		}
 		var err error
 		if plain == nil {
-			data = happened{
-				Kind: ev.Kind, Connection: ev.Connection, OccurredAt: ev.OccurredAt.UTC().Format(stamp),
-				Properties: plainProperties(ev.Properties), Customer: told{ID: m.ID},
+			var l letter
+			if l, err = write(told{ID: m.ID}); err == nil {
+				plain = &l
+				g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: l.text, CreatedAt: g.now})
 			}
-			plain, err = facts(ev.ID, data)
-		}
-		raw := plain
-		if err == nil && len(sub.Include) > 0 {
-			data.Customer = g.told(m, sub)
-			raw, err = facts(ev.ID, data)
 		}
 		if err == nil {
-			cause := hub.DeliveryCause{EventID: ev.ID, WebhookID: ev.WebhookID, Connection: ev.Connection}
-			err = g.callback(m, sub, ev.ID, ev.Kind, ev.OccurredAt, sequence, raw, cause)
+			own := *plain
+			if len(sub.Include) > 0 {
+				own, err = write(g.told(m, sub))
+			}
+			if err == nil {
+				err = g.callback(m, sub, ev.ID, own, hub.DeliveryCause{EventID: ev.ID, WebhookID: ev.WebhookID, Connection: ev.Connection})
+			}
 		}
 		if err != nil {
 			g.p.Log.Error("callback not written", "event_id", ev.ID, "subscription", sub.Name, "error", err)
-			continue
-		}
-		if outboxed {
-			continue
-		}
-		outboxed = true
-		if body, err := g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, sequence, plain).encode(); err == nil {
-			g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: body, CreatedAt: g.now})
 		}
 	}
 }
 
-func (g *goes) callback(m *mind, sub Subscription, id, kind string, at time.Time, sequence int64, data jsontext.Value, cause hub.DeliveryCause) error {
-	env := g.envelope(id, kind, m, at, sequence, data)
-	env.Previous = m.Previous[sub.Name]
-	body, err := env.encode()
+// callback owes a subscription the letter of that id.
+func (g *goes) callback(m *mind, sub Subscription, id string, l letter, cause hub.DeliveryCause) error {
+	body, err := l.after(m.Previous[sub.Name])
 	if err != nil {
 		return fmt.Errorf("callback %s: %w", id, err)
 	}
@@ -424,22 +408,6 @@ func (g *goes) told(m *mind, sub Subscription) told {
 					break
 				}
 			}
-		}
-	}
-	return out
-}
-
-// plainProperties turns typed properties into JSON: money as an object, times as text.
-func plainProperties(in map[string]any) map[string]any {
-	out := make(map[string]any, len(in))
-	for k, v := range in {
-		switch v := v.(type) {
-		case hub.Money:
-			out[k] = map[string]string{"amount": v.Amount.String(), "currency": v.Currency}
-		case time.Time:
-			out[k] = v.UTC().Format(stamp)
-		default:
-			out[k] = v
 		}
 	}
 	return out

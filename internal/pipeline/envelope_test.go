@@ -2,10 +2,13 @@ package pipeline
 
 import (
 	"errors"
+	"math"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/govalues/decimal"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -26,12 +29,92 @@ func TestEnvelope(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := e.encode(); err != nil || string(got) != string(want) {
+		got, err := written(&e)
+		if err != nil || string(got) != string(want) {
 			t.Errorf("%s: %v\n got %s\nwant %s", name, err, got, want)
 		}
 	}
-	full.ID = "a\xff"
-	if _, err := full.encode(); !errors.Is(err, hub.ErrInvalid) {
-		t.Errorf("text that is not UTF-8: %v", err)
+	broken := full
+	broken.ID = "a\xff"
+	if _, err := written(&broken); !errors.Is(err, hub.ErrInvalid) {
+		t.Errorf("an id that is not UTF-8: %v", err)
+	}
+	full.Previous = "a\xff"
+	if _, err := written(&full); !errors.Is(err, hub.ErrInvalid) {
+		t.Errorf("the id before it is not UTF-8: %v", err)
+	}
+}
+
+func written(e *cloudEvent) ([]byte, error) {
+	l, err := e.write()
+	if err != nil {
+		return nil, err
+	}
+	return l.after(e.Previous)
+}
+
+// One letter serves several subscriptions.
+func TestLetterIsNotChangedByWhoFollows(t *testing.T) {
+	l, err := (&cloudEvent{ID: "evt_1", Mode: "live", Data: jsontext.Value(`{}`)}).write()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := string(l.text)
+	for _, previous := range []string{"evt_0", "", "stg_7"} {
+		if _, err := l.after(previous); err != nil {
+			t.Error(err)
+		}
+	}
+	if string(l.text) != before {
+		t.Errorf("became %s", l.text)
+	}
+}
+
+// What happened is written as its tags say; money is an object, times are text.
+func TestHappened(t *testing.T) {
+	at := time.Date(2026, 3, 1, 11, 0, 0, 5e6, time.FixedZone("", 3600))
+	for name, h := range map[string]happened{
+		"nothing": {},
+		"all": {
+			Kind: "order.paid", Connection: "shop", OccurredAt: "2026-03-01T10:00:00.000Z", Customer: told{ID: "cus_1"},
+			Properties: map[string]any{
+				"id": "a\"1", "total": hub.Money{Amount: decimal.MustParse("54.90"), Currency: "EUR"}, "count": int64(-3), "share": 0.25, "test": true, "at": at,
+				"tags": []string{"vip", "größe <L>"}, "none": []string{}, "nil": nil,
+			},
+		},
+		"with what is included": {Customer: told{ID: "cus_1", IDs: map[string]string{"shop": "7"}, EmailSHA256: "ab", Email: "ada@example.com"}},
+	} {
+		plain := h
+		plain.Properties = map[string]any{}
+		for k, v := range h.Properties {
+			switch v := v.(type) {
+			case hub.Money:
+				plain.Properties[k] = map[string]string{"amount": v.Amount.String(), "currency": v.Currency}
+			case time.Time:
+				plain.Properties[k] = "2026-03-01T10:00:00.005Z"
+			default:
+				plain.Properties[k] = v
+			}
+		}
+		want, err := json.Marshal(plain, json.Deterministic(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := h.write()
+		if err == nil {
+			err = got.Canonicalize()
+		}
+		wanted := jsontext.Value(want)
+		if failed := wanted.Canonicalize(); failed != nil {
+			t.Fatal(failed)
+		}
+		if err != nil || string(got) != string(wanted) {
+			t.Errorf("%s: %v\n got %s\nwant %s", name, err, got, wanted)
+		}
+	}
+	for name, h := range map[string]happened{"text": {Kind: "a\xff"}, "property": {Properties: map[string]any{"x": "a\xff"}}, "number": {Properties: map[string]any{"x": math.NaN()}}} {
+		if _, err := h.write(); !errors.Is(err, hub.ErrInvalid) {
+			t.Errorf("a %s that JSON cannot hold: %v", name, err)
+		}
 	}
 }

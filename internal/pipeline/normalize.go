@@ -17,7 +17,7 @@ import (
 // A webhook that cannot be mapped becomes a dead letter and never stops the others.
 func (p *Pipeline) Normalize(ctx context.Context, webhooks []hub.StoredWebhook) error {
 	var (
-		events     []hub.Event
+		events     = make([]hub.Event, 0, len(webhooks))
 		rows       = make([]hub.WebhookRecord, 0, len(webhooks))
 		hydrations []hub.HydrationRecord
 		dead       []hub.DeadLetter

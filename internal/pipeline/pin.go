@@ -240,11 +240,11 @@ func (g *goes) tellPin(m *mind, kind string, pin hub.PinRecord, who, why string,
 			continue
 		}
 		data.Customer = g.told(m, sub)
-		raw, err := facts(id, data)
+		l, err := g.letter(id, kind, m, at, m.Sequence, data)
 		if err != nil {
 			return err
 		}
-		if err := g.callback(m, sub, id, kind, at, m.Sequence, raw, hub.DeliveryCause{}); err != nil {
+		if err := g.callback(m, sub, id, l, hub.DeliveryCause{}); err != nil {
 			return err
 		}
 	}
@@ -253,14 +253,10 @@ func (g *goes) tellPin(m *mind, kind string, pin hub.PinRecord, who, why string,
 
 // outbox makes a fact that somebody can be told part of the feed.
 func (g *goes) outbox(m *mind, id, kind string, at time.Time, data any) error {
-	raw, err := facts(id, data)
+	l, err := g.letter(id, kind, m, at, m.Sequence, data)
 	if err != nil {
 		return err
 	}
-	body, err := g.envelope(id, kind, m, at, m.Sequence, raw).encode()
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", kind, id, err)
-	}
-	g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: id, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: body, CreatedAt: g.now})
+	g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: id, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: l.text, CreatedAt: g.now})
 	return nil
 }
