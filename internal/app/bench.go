@@ -429,7 +429,7 @@ func (s *sink) latencies(list []order, _ burst, rate float64) []time.Duration {
 	defer s.mu.Unlock()
 	var out []time.Duration
 	for i := range list {
-		number, err := strconv.Atoi(strings.TrimPrefix(list[i].id, "bench-"))
+		number, err := strconv.Atoi(strings.TrimPrefix(string(list[i].id), "bench-"))
 		if err != nil {
 			continue
 		}

@@ -3,6 +3,7 @@ package connector
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"strconv"
 	"strings"
@@ -152,5 +153,42 @@ func BenchmarkDecodeJSON(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// plain ends where looking at each byte ends.
+func TestPlain(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range 20_000 {
+		text := []byte(strings.Repeat("a", r.IntN(40)))
+		for i := range text {
+			if r.IntN(20) == 0 {
+				text[i] = byte(r.IntN(256))
+			}
+		}
+		from := r.IntN(len(text) + 1)
+		want := from
+		for want < len(text) && text[want] >= ' ' && text[want] < 0x80 && text[want] != '"' && text[want] != '\\' {
+			want++
+		}
+		if got := plain(string(text), from); got != want {
+			t.Fatalf("%q from %d: %d, want %d", text, from, got, want)
+		}
+	}
+}
+
+// Lists of fields are used again: what one body left in them is in no other.
+func TestDecodersShareNothing(t *testing.T) {
+	for range 3 {
+		if _, err := decodeJSON([]byte(`{"secret":"s","inner":{"secret":"s","list":[{"secret":"s"},`), nil); err == nil {
+			t.Error("half an object was taken")
+		}
+		v, err := decodeJSON([]byte(`{"a":{},"b":{"c":{"d":1}},"a":[{"e":2},{}]}`), nil)
+		want := map[string]any{"a": []any{map[string]any{"e": int64(2)}, map[string]any{}}, "b": map[string]any{"c": map[string]any{"d": int64(1)}}}
+		if err != nil || !reflect.DeepEqual(v, want) {
+			t.Errorf("got %v, %v", v, err)
+		}
 	}
 }
