@@ -256,7 +256,8 @@ func (b *Bus) sendAll(ctx context.Context, l *link, stream string, msgs []*nats.
 		select {
 		case <-ack.Ok():
 			continue
-		case <-ack.Err():
+		case failed := <-ack.Err():
+			b.log.Debug("pipelined publish", "stream", stream, "error", failed)
 		case <-attempt.Done():
 		}
 		again = append(again, msgs[i])

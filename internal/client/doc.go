@@ -9,6 +9,9 @@
 // subscriber cannot send our credentials or our signature elsewhere, and credentials are only attached to the hosts
 // that the connection's manifest names. HTTP proxies are not used: behind one the guard would see the proxy's address only.
 //
+// Vendors are called through net/http's transport, callbacks are posted over lines of our own (lines.go): there are far more of them,
+// to fewer hosts, and less of HTTP is needed for them.
+//
 // An error names the method and the host. Paths are left out too: some vendors' paths hold a customer's e-mail address and
 // a subscriber's may hold a token. Error.Unsent says whether the request can have reached the other side, which
 // decides between trying again and looking up first.

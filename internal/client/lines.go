@@ -45,14 +45,15 @@ type line struct {
 	conn  net.Conn
 	left  io.LimitedReader // of conn: what may still be read
 	in    *bufio.Reader
-	out   *bufio.Writer
+	out   []byte    // the last request
 	since time.Time // when it was used last
 }
 
 const (
 	maxIdleLines     = 4 * connectionsPerHost
 	maxAnswerHeader  = 64 << 10
-	maxInformational = 5 // answers of 1xx before the real one
+	maxKeptRequest   = 16 << 10 // bytes of memory that a line keeps for its next request
+	maxInformational = 5        // answers of 1xx before the real one
 )
 
 func newLines(allowPrivate bool) *lines {
@@ -160,7 +161,7 @@ func (l *lines) open(ctx context.Context, target *url.URL, address string) (*lin
 		}
 		conn = secure
 	}
-	n := &line{conn: conn, left: io.LimitedReader{R: conn}, out: bufio.NewWriter(conn)}
+	n := &line{conn: conn, left: io.LimitedReader{R: conn}}
 	n.in = bufio.NewReader(&n.left)
 	return n, nil
 }
@@ -247,7 +248,8 @@ func (n *line) exchange(ctx context.Context, req *http.Request, body []byte) (st
 	}
 	var answer *http.Response
 	for range maxInformational {
-		if answer, err = http.ReadResponse(n.in, req); err != nil || answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
+		answer, err = http.ReadResponse(n.in, req) //nolint:bodyclose // a body holds nothing but the line, and to close it would be to read it to its end
+		if err != nil || answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}
 	}
@@ -257,7 +259,6 @@ func (n *line) exchange(ctx context.Context, req *http.Request, body []byte) (st
 		}
 		return 0, nil, false, err
 	}
-	// The body holds nothing but the line, and is not closed: that would be to read it to its end.
 	if answer.StatusCode < 200 {
 		return 0, nil, false, &Error{Method: req.Method, Host: req.Host, kind: hub.ErrTransient, reason: "status " + strconv.Itoa(answer.StatusCode) + " is no answer"}
 	}
@@ -272,28 +273,22 @@ func (n *line) exchange(ctx context.Context, req *http.Request, body []byte) (st
 
 // write sends a POST (RFC 9112, 3 and 6.2).
 func (n *line) write(req *http.Request, body []byte) error {
-	w := n.out
-	w.WriteString("POST ")
-	w.WriteString(req.URL.RequestURI())
-	w.WriteString(" HTTP/1.1\r\nHost: ")
-	w.WriteString(req.Host)
+	b := append(append(append(append(n.out[:0], "POST "...), req.URL.RequestURI()...), " HTTP/1.1\r\nHost: "...), req.Host...)
 	for name, values := range req.Header {
 		for _, value := range values {
 			if strings.ContainsAny(value, "\r\n\x00") {
-				w.Reset(n.conn)
 				return errHeader
 			}
-			w.WriteString("\r\n")
-			w.WriteString(name)
-			w.WriteString(": ")
-			w.WriteString(value)
+			b = append(append(append(append(b, "\r\n"...), name...), ": "...), value...)
 		}
 	}
-	w.WriteString("\r\nContent-Length: ")
-	w.WriteString(strconv.Itoa(len(body)))
-	w.WriteString("\r\n\r\n")
-	w.Write(body)
-	return w.Flush() // the first error of all
+	b = append(strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(len(body)), 10), "\r\n\r\n"...)
+	b = append(b, body...)
+	_, err := n.conn.Write(b)
+	if n.out = b; cap(b) > maxKeptRequest {
+		n.out = nil
+	}
+	return err
 }
 
 var errHeader = errors.New("a header value is not legal")
