@@ -22,7 +22,7 @@ const (
 	readers = 4
 	// writerCache is the writer's page cache in KiB: reading a page back costs as much as writing one. It takes twice that in memory: a
 	// page with what SQLite notes beside it is a little more than 4 KiB, and the allocator gives powers of two.
-	writerCache = 24 << 10
+	writerCache = 16 << 10
 )
 
 func (s *Store) openSQLite(ctx context.Context, o Options) error {
