@@ -78,23 +78,31 @@ func (a *ahead) wait() <-chan struct{} {
 
 // hold gathers: it returns when apply needs the next frame, when a whole one is queued, or after gatherLimit.
 func (a *ahead) hold(ctx context.Context, full <-chan struct{}) {
-	var limit *time.Timer
-	for changed := a.wait(); changed != nil; changed = a.wait() {
-		if limit == nil {
-			limit = time.NewTimer(gatherLimit)
-			defer limit.Stop()
+	if gather(ctx, full, gatherLimit, a.wait) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.seqs = a.seqs[:0] // somebody else applies them, or apply is stuck: gathering does not help
+	}
+}
+
+// gather returns when wait gives nil instead of a channel that closes when that may have changed, when full closes, when ctx ends, and, with
+// true, after limit.
+func gather(ctx context.Context, full <-chan struct{}, limit time.Duration, wait func() <-chan struct{}) (expired bool) {
+	var timer *time.Timer
+	for changed := wait(); changed != nil; changed = wait() {
+		if timer == nil {
+			timer = time.NewTimer(limit)
+			defer timer.Stop()
 		}
 		select {
 		case <-changed:
 		case <-full:
-			return
-		case <-limit.C:
-			a.mu.Lock()
-			a.seqs = a.seqs[:0] // somebody else applies them, or apply is stuck: gathering does not help
-			a.mu.Unlock()
-			return
+			return false
+		case <-timer.C:
+			return true
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
+	return false
 }

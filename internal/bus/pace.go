@@ -59,20 +59,5 @@ func (p *pace) wait(now time.Time) <-chan struct{} {
 
 // hold returns when a group commit of WEBHOOKS is due.
 func (p *pace) hold(ctx context.Context, full <-chan struct{}) {
-	var limit *time.Timer
-	for changed := p.wait(time.Now()); changed != nil; changed = p.wait(time.Now()) {
-		if limit == nil {
-			limit = time.NewTimer(paceLimit)
-			defer limit.Stop()
-		}
-		select {
-		case <-changed:
-		case <-full:
-			return
-		case <-limit.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
+	gather(ctx, full, paceLimit, func() <-chan struct{} { return p.wait(time.Now()) })
 }
