@@ -343,3 +343,62 @@ func BenchmarkPost(b *testing.B) {
 		}
 	}
 }
+
+// Whatever a receiver answers ends in a status or an error, after a bounded read, and a line is only kept when nothing is left on it.
+func FuzzAnswerOfAReceiver(f *testing.F) {
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 500 Oh\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nRetry-After: 5\r\nConnection: close\r\n\r\nrest", "HTTP/1.1 101 Switching Protocols\r\n\r\n", "HTTP/0.9", "", "\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+	} {
+		f.Add([]byte(answer))
+	}
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		var wait sync.WaitGroup
+		wait.Go(func() {
+			defer theirs.Close()
+			if req, err := http.ReadRequest(bufio.NewReader(theirs)); err != nil || req.Header.Get("Webhook-Id") != "evt_1" {
+				t.Errorf("request: %v", err)
+				return
+			}
+			_, _ = theirs.Write(answer) // it need not be read to its end
+		})
+		defer wait.Wait()
+		defer ours.Close()
+		read := &counting{Reader: ours}
+		n := &line{conn: ours, left: io.LimitedReader{R: read}}
+		n.in = bufio.NewReader(&n.left)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/hook", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Webhook-Id", "evt_1")
+		status, _, again, err := n.exchange(ctx, req, []byte("{}"))
+		if ctx.Err() != nil {
+			t.Errorf("waited for an answer that had ended: %v", err)
+		}
+		if (err == nil) != (status >= 200) || (again && (err != nil || n.in.Buffered() > 0)) {
+			t.Errorf("status %d, again %v, %v", status, again, err)
+		}
+		if read.n > MaxCallbackBody+2*maxAnswerHeader {
+			t.Errorf("read %d bytes", read.n)
+		}
+		if reason := reasonOf(transportError(http.MethodPost, "127.0.0.1", err, true)); err != nil && len(reason) > 100 {
+			t.Errorf("reason %q", reason)
+		}
+	})
+}
+
+type counting struct {
+	io.Reader
+	n int
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
