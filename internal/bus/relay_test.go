@@ -232,7 +232,7 @@ func TestPipelinedPublish(t *testing.T) {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- b.sendAll(ctx, b.links[linkRequest], streamStages, wave[:5]) }()
-	time.Sleep(50 * time.Millisecond)
+	eventually(t, "nobody answers", func() bool { b.health.mu.Lock(); defer b.health.mu.Unlock(); return b.health.silence[streamStages] > 0 })
 	if err := b.makeStreams(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 
@@ -70,10 +71,12 @@ func newLines(allowPrivate bool) *lines {
 // a new one: receivers of callbacks know repetitions by their id.
 func (l *lines) post(req *http.Request, body []byte) (status int, header http.Header, reached bool, err error) {
 	ctx := req.Context()
-	address, err := address(req.URL)
+	name, err := asciiHost(req.URL)
 	if err != nil {
 		return 0, nil, false, err
 	}
+	req.Host = name
+	address := dialled(req.URL.Scheme, name)
 	h := l.host(req.URL.Scheme + " " + address)
 	select {
 	case h.slots <- struct{}{}:
@@ -114,20 +117,29 @@ func within(ctx context.Context, err error) error {
 	return err
 }
 
-// address returns the host and port to dial. Names are sent and resolved in their ASCII form.
-func address(target *url.URL) (string, error) {
-	name := target.Hostname()
-	if strings.IndexFunc(name, func(r rune) bool { return r >= 0x80 }) >= 0 {
-		var err error
-		if name, err = idna.Lookup.ToASCII(name); err != nil {
-			return "", invalidRequest(http.MethodPost, target.Host, "the host name is not legal")
-		}
+// asciiHost returns the host, and the port if there is one, as they are sent: names in their ASCII form.
+func asciiHost(target *url.URL) (string, error) {
+	if strings.IndexFunc(target.Host, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
+		return target.Host, nil
 	}
+	name, err := idna.Lookup.ToASCII(target.Hostname())
+	if err != nil {
+		return "", invalidRequest(http.MethodPost, target.Host, "the host name is not legal")
+	}
+	if port := target.Port(); port != "" {
+		name = net.JoinHostPort(name, port)
+	}
+	return name, nil
+}
+
+// dialled returns host with a port.
+func dialled(scheme, host string) string {
+	u := url.URL{Host: host}
 	port := "80"
-	if target.Scheme == "https" {
+	if scheme == "https" {
 		port = "443"
 	}
-	return net.JoinHostPort(name, cmp.Or(target.Port(), port)), nil
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 }
 
 func (l *lines) host(key string) *host {

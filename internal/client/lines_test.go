@@ -314,20 +314,39 @@ func TestManyCallbacks(t *testing.T) {
 }
 
 func TestAddress(t *testing.T) {
-	for text, want := range map[string]string{
-		"https://example.com/x": "example.com:443", "http://example.com": "example.com:80", "https://example.com:8443": "example.com:8443",
-		"https://bücher.example": "xn--bcher-kva.example:443", "http://[::1]:8080/": "[::1]:8080", "https://例え.jp": "xn--r8jz45g.jp:443",
+	for text, want := range map[string][2]string{
+		"https://example.com/x": {"example.com", "example.com:443"}, "http://example.com": {"example.com", "example.com:80"},
+		"https://example.com:8443": {"example.com:8443", "example.com:8443"}, "http://[::1]:8080/": {"[::1]:8080", "[::1]:8080"}, "http://[::1]/": {"[::1]", "[::1]:80"},
+		"https://bücher.example": {"xn--bcher-kva.example", "xn--bcher-kva.example:443"}, "http://例え.jp:81": {"xn--r8jz45g.jp:81", "xn--r8jz45g.jp:81"},
 	} {
 		target, err := url.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := address(target); err != nil || got != want {
-			t.Errorf("%s: %s, %v", text, got, err)
+		name, err := asciiHost(target)
+		if got := [2]string{name, dialled(target.Scheme, name)}; err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
-	if _, err := address(&url.URL{Scheme: "https", Host: "\u200dü.example"}); !errors.Is(err, hub.ErrInvalid) {
+	if _, err := asciiHost(&url.URL{Scheme: "https", Host: "\u200dü.example"}); !errors.Is(err, hub.ErrInvalid) {
 		t.Errorf("no name: %v", err)
+	}
+}
+
+// A receiver is named to itself as it is resolved.
+func TestHostOfCallback(t *testing.T) {
+	var got atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got.Store(r.Host) }))
+	defer server.Close()
+	c := newTest(t, Config{})
+	c.lines[1].dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address != "xn--bcher-kva.example:8080" {
+			t.Errorf("dialled %s", address)
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
+	}
+	if _, _, err := c.Post(t.Context(), "http://bücher.example:8080/", http.Header{}, nil, true); err != nil || got.Load() != "xn--bcher-kva.example:8080" {
+		t.Errorf("said to be %v, %v", got.Load(), err)
 	}
 }
 
