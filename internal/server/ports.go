@@ -10,7 +10,8 @@ import (
 
 // Log is the durable log that receive writes to.
 type Log interface {
-	// PublishWebhook returns once the webhook is on stable storage. It wraps hub.ErrBusy when the queue or the disk is full.
+	// PublishWebhook returns once the webhook is on stable storage. It wraps hub.ErrBusy when the queue or the disk is full. After nil
+	// the headers and the body are written over: it keeps neither. After an error they stay as they are.
 	PublishWebhook(ctx context.Context, w hub.Webhook) (hub.Position, error)
 	// ReadWebhook reads one webhook back, byte for byte.
 	ReadWebhook(ctx context.Context, at hub.Position) (hub.Webhook, error)

@@ -102,7 +102,7 @@ const apiBody = 256 << 10
 
 // decodeBody reads the request's JSON into v, which must name all its members. The error wraps hub.ErrInvalid or is an answer.
 func decodeBody(c *fiber.Ctx, v any) error {
-	body, err := readBody(c.Request(), apiBody)
+	body, err := readBody(c.Request(), apiBody, nil)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -19,11 +18,6 @@ import (
 
 // hooks is the path under which connections receive.
 const hooks = "/hooks/"
-
-// publishTimeout bounds how long a vendor waits for a log that does not answer. Vendors give up after 5 to 30 seconds.
-const publishTimeout = 10 * time.Second
-
-var errPublishTimeout = errors.New("the log did not take it in " + publishTimeout.String())
 
 // endpoint is one connection ready to receive.
 type endpoint struct {
@@ -55,7 +49,8 @@ func (s *Server) receive(c *fiber.Ctx) error {
 		return s.reject(c, e, began, hub.RejectedContentType, fiber.StatusUnsupportedMediaType, declared,
 			errors.New("compressed bodies are not taken"))
 	}
-	body, err := readBody(request, s.opts.BodyLimit)
+	in := intakes.Get().(*intake)
+	body, err := readBody(request, s.opts.BodyLimit, in.body)
 	if errors.Is(err, fiber.ErrRequestEntityTooLarge) {
 		return s.reject(c, e, began, hub.RejectedTooLarge, fiber.StatusRequestEntityTooLarge, max(declared, len(body)),
 			errors.New("the body is larger than "+strconv.Itoa(s.opts.BodyLimit)+" bytes"))
@@ -64,7 +59,7 @@ func (s *Server) receive(c *fiber.Ctx) error {
 		return err
 	}
 
-	w := s.webhook(c, setup.publicURL, e, began, body)
+	w := s.webhook(c, in, setup.publicURL, e, began, body)
 	answer, err := e.Receiver.Handshake(w, e.Connection, began)
 	if err != nil {
 		return s.refuse(c, e, began, len(body), err)
@@ -80,58 +75,63 @@ func (s *Server) receive(c *fiber.Ctx) error {
 	said := e.Receiver.Answer(w)
 	w.Headers = withoutCredentials(w.Headers, e.secrets)
 
-	ctx, cancel := context.WithTimeoutCause(context.Background(), publishTimeout, errPublishTimeout)
-	defer cancel()
-	if _, err := s.opts.Log.PublishWebhook(ctx, *w); err != nil {
+	id := w.ID
+	if _, err := s.opts.Log.PublishWebhook(s.patience.context(), *w); err != nil {
 		return s.busy(c, e, err)
 	}
+	in.recycle()
 	e.outcome[outcomeAccepted].Inc()
-	e.bytes.Add(float64(len(w.Body)))
+	e.bytes.Add(float64(len(body)))
 	e.accept.Observe(s.opts.Now().Sub(began).Seconds())
 	if said.Status == 0 {
 		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-		return c.SendString(`{"id":"` + w.ID + `"}`) // ids hold letters, digits and _ alone
+		return c.SendString(`{"id":"` + id + `"}`) // ids hold letters, digits and _ alone
 	}
 	return respond(c, said)
 }
 
 // webhook copies the request: Fiber and fasthttp use their buffers again once the handler has returned. body is ours already.
-func (s *Server) webhook(c *fiber.Ctx, publicURL string, e *endpoint, at time.Time, body []byte) *hub.Webhook {
+func (s *Server) webhook(c *fiber.Ctx, in *intake, publicURL string, e *endpoint, at time.Time, body []byte) *hub.Webhook {
 	request := c.Request()
-	uri := string(request.RequestURI())
-	if !strings.HasPrefix(uri, "/") { // absolute form, as proxies may send it
-		uri = string(request.URI().RequestURI())
+	uri := request.RequestURI()
+	if len(uri) == 0 || uri[0] != '/' { // absolute form, as proxies may send it
+		uri = request.URI().RequestURI()
 	}
-	return &hub.Webhook{
+	in.webhook = hub.Webhook{
 		Connection: e.Connection.Name,
 		ReceivedAt: at,
 		Method:     string(request.Header.Method()),
-		URL:        publicURL + uri,
-		Headers:    headers(c),
+		URL:        publicURL + string(uri),
+		Headers:    headers(c, in.headers),
 		Body:       body,
 		Activation: e.Activation,
 	}
+	return &in.webhook
 }
 
 // firstRead is how much memory a body gets before anything of it has arrived.
 const firstRead = 16 << 10
 
-// readBody reads the body into memory of its own, as it arrives: a length that is declared and never sent costs nothing. It fails
-// with fiber.ErrRequestEntityTooLarge beyond limit bytes, and with what Fiber answers where the body does not come.
-func readBody(request *fasthttp.Request, limit int) ([]byte, error) {
+// readBody reads the body into the memory of spare where that is large enough, else into memory of its own, as it arrives: a length
+// that is declared and never sent costs nothing. It fails with fiber.ErrRequestEntityTooLarge beyond limit bytes, and with what Fiber
+// answers where the body does not come.
+func readBody(request *fasthttp.Request, limit int, spare []byte) ([]byte, error) {
 	declared := request.Header.ContentLength()
 	if declared > limit {
 		return nil, fiber.ErrRequestEntityTooLarge
 	}
 	stream := request.BodyStream()
 	if stream == nil { // only where no server read the request
-		return append([]byte(nil), request.Body()...), nil
+		return append(spare[:0], request.Body()...), nil
 	}
 	size := firstRead
 	if declared >= 0 {
 		size = min(declared, size)
 	}
-	body := make([]byte, 0, size)
+	body := spare[:0]
+	if cap(body) < size {
+		body = make([]byte, 0, size)
+	}
 	for {
 		if len(body) == cap(body) {
 			grown := max(firstRead, 2*len(body))
@@ -171,8 +171,9 @@ func linger(c *fasthttp.RequestCtx) {
 	_, _ = io.CopyN(io.Discard, stream, lingering) // what comes after that is cut off
 }
 
-// headers copies all header lines into one string and slices it: two allocations instead of two per line.
-func headers(c *fiber.Ctx) []hub.Header {
+// headers copies all header lines into one string and slices it: two allocations at most instead of two per line. The list takes
+// the memory of spare where that is large enough.
+func headers(c *fiber.Ctx, spare []hub.Header) []hub.Header {
 	header := &c.Request().Header
 	size, lines := 0, 0
 	for name, value := range header.All() {
@@ -184,7 +185,7 @@ func headers(c *fiber.Ctx) []hub.Header {
 		text.Write(name)
 		text.Write(value)
 	}
-	rest, out := text.String(), make([]hub.Header, 0, lines)
+	rest, out := text.String(), slices.Grow(spare[:0], lines)
 	for name, value := range header.All() {
 		out = append(out, hub.Header{Name: rest[:len(name)], Value: rest[len(name) : len(name)+len(value)]})
 		rest = rest[len(name)+len(value):]
@@ -223,7 +224,7 @@ func (s *Server) reject(c *fiber.Ctx, e *endpoint, at time.Time, reason string, 
 	e.outcome[reason].Inc()
 	s.rejected.add(hub.Rejected{
 		Connection: e.Connection.Name, At: at, Reason: reason, Detail: shorten(err.Error(), 300),
-		Headers: mask(headers(c), e.secrets), Size: size,
+		Headers: mask(headers(c, nil), e.secrets), Size: size,
 	})
 	detail := map[string]string{
 		hub.RejectedSignature: "the signature or token is missing or wrong", hub.RejectedStale: "the signature is too old",

@@ -61,6 +61,7 @@ type Server struct {
 	rejected *rejections
 	setup    atomic.Pointer[setup]
 	complain limiter
+	patience patience
 	draining atomic.Bool
 
 	intake, admin             *fiber.App // the same one unless AdminListen is set

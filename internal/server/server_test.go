@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,7 @@ func (m *memory) PublishWebhook(ctx context.Context, w hub.Webhook) (hub.Positio
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := hub.Position{Incarnation: "1", Seq: uint64(len(m.webhooks) + 1)}
+	w.Headers, w.Body = slices.Clone(w.Headers), bytes.Clone(w.Body) // theirs again
 	m.webhooks = append(m.webhooks, hub.StoredWebhook{Webhook: w, Position: at})
 	return at, nil
 }
