@@ -1,7 +1,6 @@
 package signature
 
 import (
-	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // some vendors sign with nothing better
 	"crypto/sha256"
 	"crypto/sha512"
@@ -31,8 +30,8 @@ type HMAC struct {
 	TimestampFormat string
 	Tolerance       time.Duration // default DefaultTolerance
 
-	parts  []part
-	newSum func() hash.Hash
+	parts []part
+	keyed *keyrings
 }
 
 type part struct {
@@ -45,13 +44,13 @@ func NewHMAC(h HMAC) (*HMAC, error) {
 	invalid := func(format string, args ...any) (*HMAC, error) {
 		return nil, fmt.Errorf(format+": %w", append(args, hub.ErrInvalid)...)
 	}
+	h.keyed = &keyrings{hash: sha256.New}
 	switch h.Hash {
 	case "", "sha256":
-		h.newSum = sha256.New
 	case "sha1":
-		h.newSum = sha1.New
+		h.keyed.hash = sha1.New
 	case "sha512":
-		h.newSum = sha512.New
+		h.keyed.hash = sha512.New
 	default:
 		return invalid("hash %q is none of sha256, sha1, sha512", h.Hash)
 	}
@@ -94,6 +93,7 @@ func NewHMAC(h HMAC) (*HMAC, error) {
 	if h.Tolerance == 0 {
 		h.Tolerance = DefaultTolerance
 	}
+	h.keyed.key = h.key
 	return &h, nil
 }
 
@@ -202,28 +202,24 @@ func (h *HMAC) Sign(w *hub.Webhook, secret hub.Secret) (string, error) {
 }
 
 func (h *HMAC) sum(w *hub.Webhook, secret hub.Secret, timestamp string) ([]byte, error) {
-	key, err := h.key(secret)
-	if err != nil {
-		return nil, err
-	}
-	mac := hmac.New(h.newSum, key)
-	for _, p := range h.parts {
-		switch p.kind {
-		case "bytes":
-			mac.Write(w.Body)
-		case "timestamp":
-			mac.Write([]byte(timestamp))
-		case "method":
-			mac.Write([]byte(w.Method))
-		case "url":
-			mac.Write([]byte(w.URL))
-		case "header":
-			mac.Write([]byte(w.Header(p.text)))
-		case "text":
-			mac.Write([]byte(p.text))
+	return h.keyed.sum(secret, func(mac hash.Hash) {
+		for _, p := range h.parts {
+			switch p.kind {
+			case "bytes":
+				mac.Write(w.Body)
+			case "timestamp":
+				mac.Write([]byte(timestamp))
+			case "method":
+				mac.Write([]byte(w.Method))
+			case "url":
+				mac.Write([]byte(w.URL))
+			case "header":
+				mac.Write([]byte(w.Header(p.text)))
+			case "text":
+				mac.Write([]byte(p.text))
+			}
 		}
-	}
-	return mac.Sum(nil), nil
+	})
 }
 
 func (h *HMAC) key(secret hub.Secret) ([]byte, error) {

@@ -1,11 +1,11 @@
 package signature
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"strings"
 	"time"
 
@@ -36,6 +36,8 @@ const (
 var hubspotURI = strings.NewReplacer(
 	"%3A", ":", "%3a", ":", "%2F", "/", "%2f", "/", "%3F", "?", "%3f", "?", "%40", "@", "%21", "!", "%24", "$", "%27", "'",
 	"%28", "(", "%29", ")", "%2A", "*", "%2a", "*", "%2C", ",", "%2c", ",", "%3B", ";", "%3b", ";")
+
+var hubspotKeyed = keyrings{hash: sha256.New, key: func(secret hub.Secret) ([]byte, error) { return []byte(secret.Reveal()), nil }}
 
 // Verify implements [Verifier].
 func (h HubSpot) Verify(w *hub.Webhook, secrets []hub.Secret, now time.Time) error {
@@ -92,12 +94,13 @@ func (h HubSpot) Sign(w *hub.Webhook, secret hub.Secret) (string, error) {
 	}
 	switch h.version() {
 	case 3:
-		mac := hmac.New(sha256.New, []byte(secret.Reveal()))
-		mac.Write([]byte(w.Method))
-		mac.Write([]byte(hubspotURI.Replace(w.URL)))
-		mac.Write(w.Body)
-		mac.Write([]byte(w.Header(hubspotTimestamp)))
-		return base64.StdEncoding.EncodeToString(mac.Sum(nil)), nil
+		sum, err := hubspotKeyed.sum(secret, func(mac hash.Hash) {
+			mac.Write([]byte(w.Method))
+			mac.Write([]byte(hubspotURI.Replace(w.URL)))
+			mac.Write(w.Body)
+			mac.Write([]byte(w.Header(hubspotTimestamp)))
+		})
+		return base64.StdEncoding.EncodeToString(sum), err
 	case 2:
 		sum := sha256.New()
 		sum.Write([]byte(secret.Reveal() + w.Method + w.URL))

@@ -1,10 +1,10 @@
 package signature
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"hash"
 	"strconv"
 	"strings"
 	"time"
@@ -41,11 +41,11 @@ func (s Standard) Verify(w *hub.Webhook, secrets []hub.Secret, now time.Time) er
 	}
 	var sums [][]byte
 	for _, secret := range secrets {
-		key, err := standardKey(secret)
+		sum, err := standardSum(secret, id, timestamp, w.Body)
 		if err != nil {
 			continue // an unusable secret beside a usable one
 		}
-		sums = append(sums, standardSum(key, id, timestamp, w.Body))
+		sums = append(sums, sum)
 	}
 	genuine := false
 	for entry := range strings.FieldsSeq(list) {
@@ -90,7 +90,7 @@ func SignStandard(secrets []hub.Secret, id string, at time.Time, body []byte) (s
 		if secret.IsZero() {
 			continue
 		}
-		key, err := standardKey(secret)
+		sum, err := standardSum(secret, id, timestamp, body)
 		if err != nil {
 			return "", err
 		}
@@ -98,7 +98,7 @@ func SignStandard(secrets []hub.Secret, id string, at time.Time, body []byte) (s
 			b.WriteByte(' ')
 		}
 		b.WriteString("v1,")
-		b.WriteString(base64.StdEncoding.EncodeToString(standardSum(key, id, timestamp, body)))
+		b.WriteString(base64.StdEncoding.EncodeToString(sum))
 	}
 	if b.Len() == 0 {
 		return "", fmt.Errorf("sign %q: no secret is set: %w", id, hub.ErrInvalid)
@@ -114,12 +114,14 @@ func standardKey(secret hub.Secret) ([]byte, error) {
 	return key, nil
 }
 
-func standardSum(key []byte, id, timestamp string, body []byte) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(id))
-	mac.Write([]byte{'.'})
-	mac.Write([]byte(timestamp))
-	mac.Write([]byte{'.'})
-	mac.Write(body)
-	return mac.Sum(nil)
+var standardKeyed = keyrings{hash: sha256.New, key: standardKey}
+
+func standardSum(secret hub.Secret, id, timestamp string, body []byte) ([]byte, error) {
+	return standardKeyed.sum(secret, func(mac hash.Hash) {
+		mac.Write([]byte(id))
+		mac.Write([]byte{'.'})
+		mac.Write([]byte(timestamp))
+		mac.Write([]byte{'.'})
+		mac.Write(body)
+	})
 }
