@@ -39,7 +39,7 @@ type Connector struct {
 	hosts       map[string]*expression
 	identifiers map[string]string // kind -> record, strong, weak
 	receive     receive
-	keep        map[string]struct{} // members of the body that receive reads; nil: all
+	keep        members // members of the body that receive reads; nil: all
 	objects     map[string]*object
 	auth        Auth
 	limit       Limit
@@ -83,7 +83,7 @@ func Load(fsys fs.FS, kinds *hub.Kinds) (*Set, error) {
 
 // Parse compiles one manifest. The error joins every [Problem] found.
 func Parse(file string, text []byte, kinds *hub.Kinds) (c *Connector, err error) {
-	l := &loader{file: file, names: map[string]struct{}{}, compiled: map[compileKey]*expression{}}
+	l := &loader{file: file, names: members{}, compiled: map[compileKey]*expression{}}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		p := Problem{File: file, Message: strings.TrimPrefix(err.Error(), "yaml: ")}

@@ -223,7 +223,7 @@ type reader struct {
 func (r *reader) Visit(n *ast.Node) {
 	switch n := (*n).(type) {
 	case *ast.StringNode:
-		r.names[n.Value] = struct{}{}
+		r.names[n.Value] = n.Value
 	case *ast.IdentifierNode:
 		r.whole = r.whole || n.Value == "$env"
 		r.usesSettings = r.usesSettings || n.Value == "settings"

@@ -136,7 +136,7 @@ func (c *Connector) Fetch(ctx context.Context, call Call, conn *hub.Connection, 
 		env.Status = resp.Status
 		env.Body = nil
 		if len(resp.Body) > 0 {
-			if env.Body, err = decodeJSON(resp.Body, nil); err != nil && resp.Status < 300 {
+			if env.Body, err = decodeJSON(resp.Body, nil, nil); err != nil && resp.Status < 300 {
 				return all(false, 0, fmt.Errorf("fetch %s: the answer is not JSON: %w", o.name, hub.ErrTransient))
 			}
 		}
@@ -225,7 +225,7 @@ func (c *Connector) FetchedEvents(row hub.HydrationRecord, body []byte, gone boo
 	env := &recordEnv{Settings: c.settingsOf(conn), ID: row.ID, Gone: gone, ReceivedAt: row.ReceivedAt.UTC().Truncate(hub.Resolution), Context: map[string]any{}, Item: map[string]any{}}
 	var err error
 	if len(row.Context) > 0 {
-		if env.Context, err = decodeJSON(row.Context, nil); err != nil {
+		if env.Context, err = decodeJSON(row.Context, nil, nil); err != nil {
 			return Normalized{}, fmt.Errorf("context of %s: %w", o.name, err)
 		}
 	}
@@ -233,7 +233,7 @@ func (c *Connector) FetchedEvents(row hub.HydrationRecord, body []byte, gone boo
 		env.Topic, _ = m["topic"].(string)
 	}
 	if !gone {
-		if env.Item, err = decodeJSON(body, nil); err != nil {
+		if env.Item, err = decodeJSON(body, nil, nil); err != nil {
 			return Normalized{}, fmt.Errorf("fetched %s: %w", o.name, err)
 		}
 	}

@@ -1,6 +1,8 @@
 package connector
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/bits"
@@ -27,9 +29,9 @@ const (
 // U+FFFD; of a name given twice in one object the last value wins; deeper than maxDepth or longer than maxValues is ErrInvalid.
 //
 // keep, if not nil, names the members worth keeping: others are checked and skipped, which is most of the work saved on a
-// large order. The result shares memory with one copy of body.
-func decodeJSON(body []byte, keep map[string]struct{}) (any, error) {
-	d := decoder{s: strings.TrimPrefix(string(body), "\uFEFF"), keep: keep}
+// large order. The result shares no memory with body. Its objects are lent by lender where there is one.
+func decodeJSON(body []byte, keep members, lender *objects) (any, error) {
+	d := decoder{s: bytes.TrimPrefix(body, []byte("\uFEFF")), keep: keep, lender: lender}
 	open := fields.Get().(*[]field)
 	d.open = (*open)[:0]
 	v, err := d.value(0, true)
@@ -47,6 +49,9 @@ func decodeJSON(body []byte, keep map[string]struct{}) (any, error) {
 	return v, nil
 }
 
+// members are names of members, each under itself.
+type members map[string]string
+
 // fields keeps the decoders' lists for reuse.
 var fields = sync.Pool{New: func() any { return new([]field) }}
 
@@ -56,11 +61,13 @@ const maxFields = 1024 // of a list that is kept
 var noMembers = map[string]any{}
 
 type decoder struct {
-	s      string
+	s      []byte
 	i      int
 	values int
-	keep   map[string]struct{}
+	keep   members
 	open   []field // of the objects that are being read, so that each becomes a map of the right size
+	lender *objects
+	texts  strings.Builder
 }
 
 type field struct {
@@ -100,11 +107,11 @@ func (d *decoder) value(depth int, want bool) (any, error) {
 	case '[':
 		return d.array(depth+1, want)
 	case '"':
-		s, err := d.text(want)
+		b, err := d.text(want)
 		if err != nil || !want {
 			return nil, err
 		}
-		return s, nil
+		return d.keepText(b), nil
 	case 't':
 		return true, d.word("true")
 	case 'f':
@@ -117,7 +124,7 @@ func (d *decoder) value(depth int, want bool) (any, error) {
 }
 
 func (d *decoder) word(w string) error {
-	if !strings.HasPrefix(d.s[d.i:], w) {
+	if end := d.i + len(w); end > len(d.s) || string(d.s[d.i:end]) != w {
 		return d.fail("a word is misspelt")
 	}
 	d.i += len(w)
@@ -140,19 +147,16 @@ func (d *decoder) object(depth int, want bool) (any, error) {
 		if d.i >= len(d.s) || d.s[d.i] != '"' {
 			return nil, d.fail("a name is missing")
 		}
-		key, err := d.text(true)
+		name, err := d.text(true)
 		if err != nil {
 			return nil, err
 		}
+		key, kept := d.member(name, want)
 		d.space()
 		if d.i >= len(d.s) || d.s[d.i] != ':' {
 			return nil, d.fail("a colon is missing")
 		}
 		d.i++
-		kept := want
-		if kept && d.keep != nil {
-			_, kept = d.keep[key]
-		}
 		v, err := d.value(depth, kept)
 		if err != nil {
 			return nil, err
@@ -170,13 +174,25 @@ func (d *decoder) object(depth int, want bool) (any, error) {
 	}
 }
 
+// member returns the name of a member, and whether that is kept.
+func (d *decoder) member(name []byte, want bool) (string, bool) {
+	switch {
+	case !want:
+		return "", false
+	case d.keep == nil:
+		return d.keepText(name), true
+	}
+	key, ok := d.keep[string(name)]
+	return key, ok
+}
+
 // close makes an object of the fields read since outer.
 func (d *decoder) close(outer int) any {
 	own := d.open[outer:]
 	if len(own) == 0 {
 		return noMembers
 	}
-	m := make(map[string]any, len(own))
+	m := d.lender.make(len(own))
 	for _, f := range own {
 		m[f.name] = f.value
 	}
@@ -231,31 +247,57 @@ func (d *decoder) next(end byte) (more bool, err error) {
 	return false, d.fail("a comma is missing")
 }
 
-// text reads a string. The common case, plain ASCII without escapes, is a piece of the body itself.
-func (d *decoder) text(want bool) (string, error) {
+// text reads a string; what it returns is valid until the next one is read. The common case, plain ASCII without escapes, is a piece of
+// the body itself.
+func (d *decoder) text(want bool) ([]byte, error) {
 	d.i++
 	start := d.i
 	d.i = plain(d.s, start)
 	if d.i >= len(d.s) {
-		return "", d.fail("a string does not end")
+		return nil, d.fail("a string does not end")
 	}
 	switch c := d.s[d.i]; {
 	case c == '"':
-		s := d.s[start:d.i]
+		b := d.s[start:d.i]
 		d.i++
-		return s, nil
+		return b, nil
 	case c < ' ':
-		return "", d.fail("a control character stands in a string")
+		return nil, d.fail("a control character stands in a string")
 	}
 	return d.longText(start, want)
 }
 
+// What is kept of the texts of a body lies together in pieces of keptTexts bytes: one allocation instead of one for each, and what an
+// event keeps for long holds on to little else. A text above longText bytes has memory of its own.
+const (
+	keptTexts = 512
+	longText  = keptTexts / 4
+)
+
+// keepText returns b for good.
+func (d *decoder) keepText(b []byte) string {
+	if len(b) > longText {
+		return string(b)
+	}
+	if d.texts.Cap()-d.texts.Len() < len(b) {
+		room := len(d.s) - d.i + len(b)
+		if d.keep != nil {
+			room = min(room, keptTexts)
+		}
+		d.texts.Reset() // what was given out of it stays
+		d.texts.Grow(room)
+	}
+	from := d.texts.Len()
+	d.texts.Write(b)
+	return d.texts.String()[from:]
+}
+
 // plain returns where the printable ASCII without quotes and backslashes that starts at i ends. It looks at eight bytes at a time; of the
 // bytes that the arithmetic marks, the first is always right (Warren, Hacker's Delight, 6-1).
-func plain(s string, i int) int {
+func plain(s []byte, i int) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for ; i+8 <= len(s); i += 8 {
-		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 | uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		w := binary.LittleEndian.Uint64(s[i:])
 		quote, escape := w^('"'*ones), w^('\\'*ones)
 		if stop := ((quote-ones)&^quote | (escape-ones)&^escape | (w-' '*ones)&^w | w) & tops; stop != 0 {
 			return i + bits.TrailingZeros64(stop)/8
@@ -267,7 +309,7 @@ func plain(s string, i int) int {
 	return i
 }
 
-func (d *decoder) longText(start int, want bool) (string, error) {
+func (d *decoder) longText(start int, want bool) ([]byte, error) {
 	var b []byte
 	if want {
 		b = append(make([]byte, 0, d.i-start+32), d.s[start:d.i]...)
@@ -277,13 +319,13 @@ func (d *decoder) longText(start int, want bool) (string, error) {
 		switch {
 		case c == '"':
 			d.i++
-			return string(b), nil
+			return b, nil
 		case c < ' ':
-			return "", d.fail("a control character stands in a string")
+			return nil, d.fail("a control character stands in a string")
 		case c == '\\':
 			r, err := d.escape()
 			if err != nil {
-				return "", err
+				return nil, err
 			}
 			if want {
 				b = utf8.AppendRune(b, r)
@@ -294,14 +336,14 @@ func (d *decoder) longText(start int, want bool) (string, error) {
 			}
 			d.i++
 		default:
-			r, n := utf8.DecodeRuneInString(d.s[d.i:]) // invalid bytes give U+FFFD, one each
+			r, n := utf8.DecodeRune(d.s[d.i:]) // invalid bytes give U+FFFD, one each
 			if want {
 				b = utf8.AppendRune(b, r)
 			}
 			d.i += n
 		}
 	}
-	return "", d.fail("a string does not end")
+	return nil, d.fail("a string does not end")
 }
 
 // escape reads one escape. NUL and lone surrogates become U+FFFD.
@@ -332,7 +374,7 @@ func (d *decoder) escape() (rune, error) {
 		}
 		if utf16.IsSurrogate(r) {
 			back := d.i
-			if strings.HasPrefix(d.s[d.i:], `\u`) {
+			if bytes.HasPrefix(d.s[d.i:], []byte(`\u`)) {
 				d.i += 2
 				low, err := d.hex4()
 				if err != nil {
@@ -357,7 +399,7 @@ func (d *decoder) hex4() (rune, error) {
 	if d.i+4 > len(d.s) {
 		return 0, d.fail("an escape is cut short")
 	}
-	n, err := strconv.ParseUint(d.s[d.i:d.i+4], 16, 32)
+	n, err := strconv.ParseUint(string(d.s[d.i:d.i+4]), 16, 32)
 	if err != nil {
 		return 0, d.fail("an escape is not hexadecimal")
 	}
@@ -405,20 +447,22 @@ func (d *decoder) number(want bool) (any, error) {
 	if !want {
 		return nil, nil
 	}
-	return exactNumber(d.s[start:d.i], whole), nil
+	digitsOf := d.s[start:d.i]
+	if n, ok := exactNumber(string(digitsOf), whole); ok {
+		return n, nil
+	}
+	return d.keepText(digitsOf), nil
 }
 
-// exactNumber returns int64 or float64 where it holds the digits exactly, else the digits themselves.
-func exactNumber(text string, whole bool) any {
+// exactNumber returns int64 or float64 where it holds the digits exactly.
+func exactNumber(text string, whole bool) (any, bool) {
 	if whole {
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n
-		}
-		return text
+		n, err := strconv.ParseInt(text, 10, 64)
+		return n, err == nil
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsInf(f, 0) {
-		return text
+		return nil, false
 	}
 	significant := 0
 	for i := range len(text) {
@@ -428,10 +472,7 @@ func exactNumber(text string, whole bool) any {
 			significant++
 		}
 	}
-	if significant > 15 {
-		return text
-	}
-	return f
+	return f, significant <= 15
 }
 
 // cleanText makes text from outside the body (headers, forms, queries) as harmless as decodeJSON does.

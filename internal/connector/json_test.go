@@ -23,25 +23,25 @@ func TestDecodeJSON(t *testing.T) {
 		`"\"\\\/\b\f\n\r\tü€"`: "\"\\/\b\f\n\r\tü€", `"😀"`: "😀", `"\ud83d"`: "\uFFFD", `"\ud83dA"`: "\uFFFDA", `"\udc00\ud83d"`: "\uFFFD\uFFFD",
 		`"\u0000"`: "\uFFFD", "\"\x7f\"": "\x7f", "\"a\xc3\"": "a\uFFFD", "\uFEFF1": int64(1), "{\"k\xff\":1}": map[string]any{"k\uFFFD": int64(1)},
 	} {
-		got, err := decodeJSON([]byte(body), nil)
+		got, err := decodeJSON([]byte(body), nil, nil)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %#v, %v, want %#v", body, got, err, want)
 		}
 	}
 	for _, body := range []string{"", " ", "{", "[", `{"a"}`, `{"a":}`, `{"a":1,}`, `[1,]`, `[1 2]`, `01`, `1.`, `.5`, `1e`, `+1`, `-`, `nul`, `tru`, `"`, `"\x"`, `"\u12"`, "\"\n\"", `{a:1}`, `'a'`, `1 2`, `NaN`, "\x00"} {
-		if v, err := decodeJSON([]byte(body), nil); err == nil {
+		if v, err := decodeJSON([]byte(body), nil, nil); err == nil {
 			t.Errorf("%q is taken for %#v", body, v)
 		}
 	}
 }
 
 func TestDecodeJSONKeeps(t *testing.T) {
-	got, err := decodeJSON([]byte(`{"a":{"skip":[1,{"a":2}],"b":[{"a":"x","c":"y"}]},"skip":{"a":1}}`), map[string]struct{}{"a": {}, "b": {}})
+	got, err := decodeJSON([]byte(`{"a":{"skip":[1,{"a":2}],"b":[{"a":"x","c":"y"}]},"skip":{"a":1}}`), members{"a": "a", "b": "b"}, nil)
 	want := map[string]any{"a": map[string]any{"b": []any{map[string]any{"a": "x"}}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%#v %v", got, err)
 	}
-	if _, err := decodeJSON([]byte(`{"skip":{"a":tru}}`), map[string]struct{}{"a": {}}); err == nil {
+	if _, err := decodeJSON([]byte(`{"skip":{"a":tru}}`), members{"a": "a"}, nil); err == nil {
 		t.Error("what is skipped is not checked")
 	}
 }
@@ -52,11 +52,19 @@ func FuzzDecodeJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := decodeJSON(body, nil)
-		if _, skip := decodeJSON(body, map[string]struct{}{}); (err == nil) != (skip == nil) {
+		got, err := decodeJSON(body, nil, nil)
+		if _, skip := decodeJSON(body, members{}, nil); (err == nil) != (skip == nil) {
 			if !strings.Contains(fmt.Sprint(err), "values") {
 				t.Fatalf("keeping %v, skipping %v", err, skip)
 			}
+		}
+		var lender objects
+		for range 2 { // into maps that are used again
+			if lent, again := decodeJSON(body, nil, &lender); fmt.Sprint(err) != fmt.Sprint(again) || !reflect.DeepEqual(lent, got) {
+				t.Fatalf("%v, %v; lent %v, %v", got, err, lent, again)
+			}
+			lender.small.back()
+			lender.large.back()
 		}
 		body = []byte(strings.TrimPrefix(string(body), "\uFEFF"))
 		var want any
@@ -143,12 +151,12 @@ func same(got, want any) bool {
 func BenchmarkDecodeJSON(b *testing.B) {
 	body := []byte(`{"id":5912345678901,"email":"ada@example.com","customer":{"id":7012345678901,"first_name":"Ada"},"line_items":[` +
 		strings.TrimSuffix(strings.Repeat(`{"id":13112345678901,"name":"Blue Mug","price":"24.95","price_set":{"shop_money":{"amount":"24.95","currency_code":"USD"}},"quantity":2,"taxable":true,"variant_title":null},`, 11), ",") + `]}`)
-	for name, keep := range map[string]map[string]struct{}{"all": nil, "some": {"id": {}, "email": {}, "customer": {}}, "none": {}} {
+	for name, keep := range map[string]members{"all": nil, "some": {"id": "id", "email": "email", "customer": "customer"}, "none": {}} {
 		b.Run(fmt.Sprintf("%s_%dB", name, len(body)), func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				if _, err := decodeJSON(body, keep); err != nil {
+				if _, err := decodeJSON(body, keep, nil); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -173,7 +181,7 @@ func TestPlain(t *testing.T) {
 		for want < len(text) && text[want] >= ' ' && text[want] < 0x80 && text[want] != '"' && text[want] != '\\' {
 			want++
 		}
-		if got := plain(string(text), from); got != want {
+		if got := plain(text, from); got != want {
 			t.Fatalf("%q from %d: %d, want %d", text, from, got, want)
 		}
 	}
@@ -182,10 +190,10 @@ func TestPlain(t *testing.T) {
 // Lists of fields are used again: what one body left in them is in no other.
 func TestDecodersShareNothing(t *testing.T) {
 	for range 3 {
-		if _, err := decodeJSON([]byte(`{"secret":"s","inner":{"secret":"s","list":[{"secret":"s"},`), nil); err == nil {
+		if _, err := decodeJSON([]byte(`{"secret":"s","inner":{"secret":"s","list":[{"secret":"s"},`), nil, nil); err == nil {
 			t.Error("half an object was taken")
 		}
-		v, err := decodeJSON([]byte(`{"a":{},"b":{"c":{"d":1}},"a":[{"e":2},{}]}`), nil)
+		v, err := decodeJSON([]byte(`{"a":{},"b":{"c":{"d":1}},"a":[{"e":2},{}]}`), nil, nil)
 		want := map[string]any{"a": []any{map[string]any{"e": int64(2)}, map[string]any{}}, "b": map[string]any{"c": map[string]any{"d": int64(1)}}}
 		if err != nil || !reflect.DeepEqual(v, want) {
 			t.Errorf("got %v, %v", v, err)

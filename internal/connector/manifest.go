@@ -145,7 +145,7 @@ func (l *loader) connector(root at, kinds *hub.Kinds) *Connector {
 	c.receive.usesSettings = l.usesSettings
 	// What follows reads answers and records, which are decoded whole.
 	c.keep = l.keep()
-	l.names, l.dynamic = map[string]struct{}{}, false
+	l.names, l.dynamic = members{}, false
 	for _, e := range top["hydrate"].entries() {
 		l.object(e.at, c, c.objects[e.key])
 	}
@@ -157,7 +157,7 @@ func (l *loader) connector(root at, kinds *hub.Kinds) *Connector {
 }
 
 // keep returns the member names that receive can read, nil for all.
-func (l *loader) keep() map[string]struct{} {
+func (l *loader) keep() members {
 	if l.dynamic {
 		return nil
 	}

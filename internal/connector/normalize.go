@@ -37,10 +37,18 @@ type Normalized struct {
 // What cannot be mapped is an error that wraps hub.ErrInvalid and names file, line and field; the result then holds
 // everything else of the webhook, so that one bad item of a batch does not cost the others.
 func (c *Connector) Normalize(w *hub.Webhook, conn *hub.Connection) (Normalized, error) {
-	env, err := c.webhookEnv(w, conn)
+	lender := lenders.Get().(*objects)
+	made, err := c.normalize(w, conn, lender)
+	lender.back() // events hold texts, numbers and lists of texts, never an object of the body; after a panic it goes to the collector
+	return made, err
+}
+
+func (c *Connector) normalize(w *hub.Webhook, conn *hub.Connection, lender *objects) (Normalized, error) {
+	body, err := c.body(w, lender)
 	if err != nil {
 		return Normalized{}, err
 	}
+	env := c.requestEnv(w, conn, body)
 	items, err := c.items(env)
 	if err != nil {
 		return Normalized{}, err

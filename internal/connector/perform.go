@@ -215,7 +215,7 @@ func (p *performance) send(ctx context.Context, r *requestTemplate, own []outcom
 		return ""
 	}
 	if len(resp.Body) > 0 {
-		if p.env.Body, err = decodeJSON(resp.Body, nil); err != nil {
+		if p.env.Body, err = decodeJSON(resp.Body, nil, nil); err != nil {
 			p.env.Body = nil // rules on the body then do not hold; the status decides
 		}
 	}

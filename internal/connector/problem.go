@@ -78,8 +78,8 @@ func editDistance(a, b string) int {
 type loader struct {
 	file     string
 	problems []error
-	names    map[string]struct{} // member names that expressions over the body can read
-	dynamic  bool                // some expression reads members by computed names: keep them all
+	names    members // member names that expressions over the body can read
+	dynamic  bool    // some expression reads members by computed names: keep them all
 	settings map[string]Setting
 	compiled map[compileKey]*expression
 	// usesSettings: some expression reads them, so that they are worth preparing for each webhook.

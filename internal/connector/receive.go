@@ -74,14 +74,14 @@ func (c *Connector) codec(contentType string) string {
 	return codec
 }
 
-// body decodes what expressions may read of w's body.
-func (c *Connector) body(w *hub.Webhook) (any, error) {
+// body decodes what expressions may read of w's body, into maps of lender where there is one.
+func (c *Connector) body(w *hub.Webhook, lender *objects) (any, error) {
 	if len(w.Body) == 0 {
 		return nil, nil
 	}
 	switch c.codec(w.Header("Content-Type")) {
 	case "json":
-		return decodeJSON(w.Body, c.keep)
+		return decodeJSON(w.Body, c.keep, lender)
 	case "form":
 		return decodeForm(string(w.Body))
 	}
@@ -102,15 +102,6 @@ func decodeForm(body string) (any, error) {
 		out[cleanText(k)] = cleanText(v[len(v)-1])
 	}
 	return out, nil
-}
-
-// webhookEnv decodes w for expressions.
-func (c *Connector) webhookEnv(w *hub.Webhook, conn *hub.Connection) (*webhookEnv, error) {
-	body, err := c.body(w)
-	if err != nil {
-		return nil, err
-	}
-	return c.requestEnv(w, conn, body), nil
 }
 
 func (c *Connector) requestEnv(w *hub.Webhook, conn *hub.Connection, body any) *webhookEnv {
@@ -147,7 +138,7 @@ func (c *Connector) Handshake(w *hub.Webhook, conn *hub.Connection, now time.Tim
 	if h == nil || len(h.methods) > 0 && !slices.Contains(h.methods, w.Method) {
 		return nil, nil
 	}
-	body, err := c.body(w)
+	body, err := c.body(w, nil)
 	if err != nil {
 		return nil, nil // no handshake; Verify and Normalize will say what it is
 	}
@@ -179,7 +170,7 @@ func (c *Connector) Verify(w *hub.Webhook, conn *hub.Connection, now time.Time) 
 			env = c.requestEnv(w, conn, nil)
 		}
 		if withBody && !full {
-			body, err := c.body(w)
+			body, err := c.body(w, nil)
 			if err != nil {
 				return nil, err
 			}
