@@ -46,13 +46,15 @@ func drawEvent(t *rapid.T, i int) hub.Event {
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "traits") {
 		ev.Traits = append(ev.Traits, hub.Trait{
-			Name:  rapid.SampledFrom([]string{"name", "plan"}).Draw(t, "trait"),
+			Name:  rapid.SampledFrom(traitNames).Draw(t, "trait"),
 			Value: rapid.SampledFrom([]any{"x", "y", 3.0, true, nil}).Draw(t, "value"),
 			At:    start.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "trait hour")) * time.Hour),
 		})
 	}
 	return ev
 }
+
+var traitNames = []string{"name", "plan"}
 
 // nil2 lets a helper that wants testing.TB run under rapid, which is fatal in its own way.
 func nil2(t *rapid.T) testing.TB { return tb{T: t} }
@@ -113,6 +115,15 @@ func TestOrderDoesNotMatter(t *testing.T) {
 			}
 		}
 		one, two := Union(&straight), Union(&b, &a)
+		texts := map[string]string{}
+		for _, name := range traitNames {
+			texts[name] = two.Text(name) // before there are all traits
+		}
+		for name, text := range texts {
+			if want, _ := one.Traits()[name].Value.(string); text != want {
+				t.Fatalf("the trait %s is %q, alone %q", name, want, text)
+			}
+		}
 		if d := cmp.Diff(one.Traits(), two.Traits(), cmp.AllowUnexported(Trait{})); d != "" {
 			t.Fatalf("traits differ: %s", d)
 		}

@@ -12,13 +12,11 @@ import (
 // made by [Union], does not change when a profile does, and derives lazily: not safe for concurrent use.
 type Facts struct {
 	entries []*Entry
-	kinds   []kindIndex  // sorted by kind
-	sets    []setIndex   // merged lists of several kinds, by the set's name
-	objects [8][]*Object // by the index in Objects
-	folded  [8]bool
-	byID    [8]map[objectKey]*Object
-	outside []*Entry // see Outside
-	paid    []*Entry // see Standing
+	kinds   []kindIndex // sorted by kind
+	sets    []setIndex  // merged lists of several kinds, by the set's name
+	objects [8]*folded  // by the index in Objects, see fold
+	outside []*Entry    // see Outside
+	paid    []*Entry    // see Standing
 	hasPaid bool
 	traits  map[string]Trait
 	known   Known
@@ -62,35 +60,41 @@ func Union(profiles ...*Profile) *Facts {
 
 // index groups entries by kind without disturbing their order.
 func index(entries []*Entry) *Facts {
-	f := &Facts{entries: entries}
-	counts := make([]int, 0, 8)
-	f.kinds = make([]kindIndex, 0, 8)
+	var fewKinds [8]kindIndex // most customers have no more: these cost no memory
+	var fewCounts [8]int
+	kinds, counts := fewKinds[:0], fewCounts[:0]
 	for _, e := range entries {
-		i, ok := f.search(e.Kind)
+		i, ok := search(kinds, e.Kind)
 		if !ok {
-			f.kinds = slices.Insert(f.kinds, i, kindIndex{kind: e.Kind})
+			kinds = slices.Insert(kinds, i, kindIndex{kind: e.Kind})
 			counts = slices.Insert(counts, i, 0)
 		}
 		counts[i]++
+	}
+	f := &Facts{entries: entries, kinds: slices.Clone(kinds)}
+	if len(kinds) == 1 {
+		f.kinds[0].entries = slices.Clip(entries)
+		return f
 	}
 	block := make([]*Entry, len(entries))
 	for i, n := range counts {
 		f.kinds[i].entries, block = block[0:0:n], block[n:]
 	}
 	for _, e := range entries {
-		i, _ := f.search(e.Kind)
+		i, _ := search(f.kinds, e.Kind)
 		f.kinds[i].entries = append(f.kinds[i].entries, e)
 	}
 	return f
 }
 
-func (f *Facts) search(kind string) (int, bool) {
-	for i := range f.kinds {
-		if f.kinds[i].kind >= kind {
-			return i, f.kinds[i].kind == kind
+// search returns where kind is, or belongs.
+func search(kinds []kindIndex, kind string) (int, bool) {
+	for i := range kinds {
+		if kinds[i].kind >= kind {
+			return i, kinds[i].kind == kind
 		}
 	}
-	return len(f.kinds), false
+	return len(kinds), false
 }
 
 // Entries returns all entries in (at, id) order. Do not change the slice.
@@ -118,7 +122,7 @@ func isOwn(kind string) bool {
 
 // Kind returns the entries of one kind. Do not change the slice.
 func (f *Facts) Kind(kind string) []*Entry {
-	if i, ok := f.search(kind); ok {
+	if i, ok := search(f.kinds, kind); ok {
 		return f.kinds[i].entries
 	}
 	return nil

@@ -129,8 +129,7 @@ func (f *Facts) Objects(kind string) []*Object {
 	if n < 0 {
 		return nil
 	}
-	f.fold(n)
-	live := f.objects[n]
+	live := f.fold(n).list
 	if slices.ContainsFunc(live, func(o *Object) bool { return o.Deleted }) {
 		live = slices.DeleteFunc(slices.Clone(live), func(o *Object) bool { return o.Deleted })
 	}
@@ -148,27 +147,29 @@ func (f *Facts) ObjectOf(e *Entry) *Object {
 	if !ok {
 		return nil
 	}
-	f.fold(n)
-	return f.byID[n][objectKey{e.Connection, id}]
+	return f.fold(n).byID[objectKey{e.Connection, id}]
 }
 
 // objectKey names an object of one kind: its connection and the vendor's id.
 type objectKey struct{ connection, id string }
 
-// fold derives the objects of one kind. An object is named by its connection and the property id.
-func (f *Facts) fold(n int) {
-	if f.folded[n] {
-		return
-	}
-	f.folded[n] = true
+// folded are the objects of one kind.
+type folded struct {
+	list []*Object // by when they were first heard of
+	byID map[objectKey]*Object
+}
+
+// fold derives the objects of one kind, once. An object is named by its connection and the property id.
+func (f *Facts) fold(n int) *folded {
 	if f.of != nil { // whatever a deal leaves out of its events, the objects are the customer's
-		f.of.full.fold(n)
-		f.objects[n], f.byID[n] = f.of.full.objects[n], f.of.full.byID[n]
-		return
+		return f.of.full.fold(n)
+	}
+	if f.objects[n] != nil {
+		return f.objects[n]
 	}
 	prefix := Objects[n] + "."
-	byID := map[objectKey]*Object{}
-	f.byID[n] = byID
+	all := &folded{byID: map[objectKey]*Object{}}
+	f.objects[n] = all
 	for _, e := range f.entries {
 		if !strings.HasPrefix(e.Kind, prefix) {
 			continue
@@ -183,17 +184,18 @@ func (f *Facts) fold(n int) {
 				k.connection = of
 			}
 		}
-		o := byID[k]
+		o := all.byID[k]
 		if o == nil {
 			o = &Object{Kind: Objects[n], ID: id, Connection: k.connection}
-			byID[k] = o
-			f.objects[n] = append(f.objects[n], o)
+			all.byID[k] = o
+			all.list = append(all.list, o)
 		}
 		o.entries = append(o.entries, e)
 	}
-	for _, o := range f.objects[n] {
+	for _, o := range all.list {
 		o.derive()
 	}
+	return all
 }
 
 // derive works the state out from the entries, oldest first.

@@ -111,16 +111,19 @@ func (e *Entry) Properties() map[string]any {
 
 // newEntry keeps of ev what rules can read.
 func newEntry(ev *hub.Event) *Entry {
-	e := &Entry{
-		ID: ev.ID, Kind: ev.Kind, Connection: ev.Connection,
-		at: ev.OccurredAt.UnixMilli(), props: encodeProperties(ev.Properties),
-	}
-	if len(ev.Traits) == 0 {
-		return e
-	}
-	traits := slices.Clone(ev.Traits)
+	var stack [1024]byte
+	b := appendProperties(stack[:0], ev.Properties)
+	props := len(b)
+	b = appendTraits(b, ev)
+	text := string(b) // one for both
+	return &Entry{ID: ev.ID, Kind: ev.Kind, Connection: ev.Connection, at: ev.OccurredAt.UnixMilli(), props: text[:props], traits: text[props:]}
+}
+
+// appendTraits encodes the traits of ev sorted by name.
+func appendTraits(b []byte, ev *hub.Event) []byte {
+	var few [8]hub.Trait
+	traits := append(few[:0], ev.Traits...)
 	slices.SortStableFunc(traits, func(a, b hub.Trait) int { return strings.Compare(a.Name, b.Name) })
-	var b []byte
 	for _, t := range traits {
 		at := t.At
 		if at.IsZero() {
@@ -134,8 +137,7 @@ func newEntry(ev *hub.Event) *Entry {
 			b = b[:before]
 		}
 	}
-	e.traits = string(b)
-	return e
+	return b
 }
 
 // compare orders entries by (at, id).
@@ -193,8 +195,12 @@ func (p *Profile) Encode() []byte {
 	for _, e := range p.entries {
 		size += len(e.ID) + len(e.props) + len(e.traits) + 16
 	}
-	names := p.names()
-	b := make([]byte, 0, size+len(names)*24)
+	var few [8]string // an array of this function costs no memory
+	names := p.names(few[:0])
+	for _, n := range names {
+		size += len(n) + 2
+	}
+	b := make([]byte, 0, size)
 	b = append(b, codecVersion)
 	b = binary.AppendUvarint(b, uint64(len(names)))
 	for _, n := range names {
@@ -221,9 +227,8 @@ func (p *Profile) Encode() []byte {
 	return b
 }
 
-// names returns the kinds and connections of the entries, sorted.
-func (p *Profile) names() []string {
-	var names []string
+// names appends the kinds and connections of the entries, sorted.
+func (p *Profile) names(names []string) []string {
 	add := func(s string) {
 		if i, ok := slices.BinarySearch(names, s); !ok {
 			names = slices.Insert(names, i, s)
@@ -253,12 +258,12 @@ func DecodeProfile(b []byte) (*Profile, error) {
 		return nil, fmt.Errorf("facts: codec version %d, this release knows %d: %w", b[0], codecVersion, hub.ErrInvalid)
 	}
 	d := decoder{s: string(b[1:])}
-	n := d.count(1)
-	names := make([]string, n)
-	for i := range names {
-		names[i] = d.string()
+	var few [8]string
+	names := few[:0]
+	for range d.count(1) {
+		names = append(names, d.string())
 	}
-	n = d.count(6)
+	n := d.count(6)
 	block := make([]Entry, n)
 	p.entries = make([]*Entry, n, n+4)
 	var at int64

@@ -225,19 +225,14 @@ func (v value) any() any {
 	return nil
 }
 
-// encodeProperties encodes properties sorted by name, so that equal maps give equal bytes.
-func encodeProperties(properties map[string]any) string {
-	if len(properties) == 0 {
-		return ""
-	}
+// appendProperties encodes properties sorted by name, so that equal maps give equal bytes.
+func appendProperties(b []byte, properties map[string]any) []byte {
 	var few [16]string
 	names := few[:0]
 	for name := range properties {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	var stack [512]byte
-	b := stack[:0]
 	for _, name := range names {
 		v := properties[name]
 		if v == nil {
@@ -250,7 +245,7 @@ func encodeProperties(properties map[string]any) string {
 			b = b[:before]
 		}
 	}
-	return string(b)
+	return b
 }
 
 // nextProperty reads one name and value off the front of raw.

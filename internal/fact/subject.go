@@ -53,9 +53,7 @@ func (f *Facts) Subject() *Object {
 	if f.of == nil {
 		return nil
 	}
-	n := slices.Index(Objects, "deal")
-	f.of.full.fold(n)
-	if o := f.of.full.byID[n][f.of.deal]; o != nil {
+	if o := f.fold(slices.Index(Objects, "deal")).byID[f.of.deal]; o != nil {
 		return o
 	}
 	return &Object{
@@ -74,9 +72,7 @@ func (f *Facts) Whole() *Facts {
 
 // Deals returns the customer's deals, deleted ones included, by when they were first heard of.
 func (f *Facts) Deals() []*Object {
-	n := slices.Index(Objects, "deal")
-	f.fold(n)
-	return f.objects[n]
+	return f.fold(slices.Index(Objects, "deal")).list
 }
 
 // DealOf returns which deal an event of that kind and those properties is about; false where it is about none.

@@ -28,17 +28,8 @@ func (f *Facts) Traits() map[string]Trait {
 	won := map[string]Trait{}
 	for _, e := range f.entries {
 		for raw := e.traits; raw != ""; {
-			name, rest, ok := cutString(raw)
+			name, at, v, rest, ok := nextTrait(raw)
 			if !ok {
-				break
-			}
-			d := decoder{s: rest}
-			at := d.varint()
-			if d.bad || d.s == "" {
-				break
-			}
-			v := value{tag: d.s[0]}
-			if v.raw, rest, ok = cutString(d.s[1:]); !ok {
 				break
 			}
 			raw = rest
@@ -58,9 +49,50 @@ func (f *Facts) Traits() map[string]Trait {
 	return won
 }
 
+// nextTrait reads one trait off the front of raw: its name, when it was so in milliseconds, and its value.
+func nextTrait(raw string) (name string, at int64, v value, rest string, ok bool) {
+	if name, rest, ok = cutString(raw); !ok {
+		return name, 0, v, "", false
+	}
+	d := decoder{s: rest}
+	if at = d.varint(); d.bad || d.s == "" {
+		return name, 0, v, "", false
+	}
+	v.tag = d.s[0]
+	v.raw, rest, ok = cutString(d.s[1:])
+	return name, at, v, rest, ok
+}
+
+// trait returns what Traits has of that name, without making it for all the others.
+func (f *Facts) trait(name string) (v value, at int64, eventID string) {
+	if f.of != nil {
+		f = f.of.full
+	}
+	for _, e := range f.entries {
+		for raw := e.traits; raw != ""; {
+			n, ms, found, rest, ok := nextTrait(raw)
+			if !ok {
+				break
+			}
+			if raw = rest; n == name && (eventID == "" || ms > at || ms == at && e.ID > eventID) {
+				v, at, eventID = found, ms, e.ID
+			}
+		}
+	}
+	return v, at, eventID
+}
+
 // Text returns a trait that is a text, "" without one.
 func (f *Facts) Text(trait string) string {
-	s, _ := f.Traits()[trait].Value.(string)
+	if whole := f.Whole(); whole.traits != nil {
+		s, _ := whole.traits[trait].Value.(string)
+		return s
+	}
+	v, _, _ := f.trait(trait)
+	s, ok := v.text()
+	if !ok {
+		return ""
+	}
 	return s
 }
 
@@ -85,13 +117,10 @@ func (f *Facts) Tags() []string {
 	var tags []string
 	var since int64
 	var sinceID string
-	t, ok := f.Traits()["tags"]
+	v, at, eventID := f.trait("tags")
+	list, ok := v.texts()
 	if ok {
-		if list, isList := t.Value.([]string); isList {
-			tags, since, sinceID = append(tags, list...), t.At.UnixMilli(), t.eventID
-		} else {
-			ok = false
-		}
+		tags, since, sinceID = list, at, eventID
 	}
 	added, removed := f.Kind("tag.added"), f.Kind("tag.removed")
 	for len(added)+len(removed) > 0 {

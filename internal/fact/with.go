@@ -32,7 +32,7 @@ func (f *Facts) With(events ...hub.Event) *Facts {
 	out := &Facts{entries: entries, kinds: slices.Clone(f.kinds), known: f.known, traits: f.traits}
 	about := map[string]bool{}
 	for _, e := range entries[len(f.entries):] {
-		i, ok := out.search(e.Kind)
+		i, ok := search(out.kinds, e.Kind)
 		if !ok {
 			out.kinds = slices.Insert(out.kinds, i, kindIndex{kind: e.Kind})
 		}
@@ -45,8 +45,8 @@ func (f *Facts) With(events ...hub.Event) *Facts {
 		}
 	}
 	for n, object := range Objects {
-		if f.folded[n] && !about[object] {
-			out.folded[n], out.objects[n], out.byID[n] = true, f.objects[n], f.byID[n]
+		if !about[object] {
+			out.objects[n] = f.objects[n]
 		}
 	}
 	if f.hasPaid && !about["order"] {

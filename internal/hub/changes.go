@@ -74,12 +74,13 @@ type Tx interface {
 	Advance(ctx context.Context, c Cursor) (bool, error)
 	// Ledger returns what is known of the event ids; unknown ids are absent.
 	Ledger(ctx context.Context, ids []string) (map[string]LedgerEntry, error)
-	// LockIdentifiers locks the strong identifiers (creating rows where there are none) and returns those that
-	// point at a customer, by name.
-	LockIdentifiers(ctx context.Context, ids []Identifier) (map[IdentifierName]IdentifierRecord, error)
+	// LockIdentifiers locks the strong identifiers (creating rows where there are none) and returns those that point at a customer, in no
+	// order.
+	LockIdentifiers(ctx context.Context, ids []Identifier) ([]IdentifierRecord, error)
 	// ProfileOwners returns the living customer of each profile id that exists.
 	ProfileOwners(ctx context.Context, profileIDs []string) (map[string]string, error)
-	// LockCustomers locks and loads customers in order of id. A merged one is followed to its survivor.
+	// LockCustomers locks and loads customers in order of id. A merged one is followed to its survivor. Whoever gets them may change them,
+	// and their profiles and stages, but no tags, identifiers, facts or paths in place: those are shared with the store.
 	LockCustomers(ctx context.Context, ids []string) (map[string]*CustomerRecord, error)
 	// Desired returns rows of desired state by slot, locked.
 	Desired(ctx context.Context, slots []string) (map[string]Desired, error)
@@ -96,6 +97,6 @@ type Tx interface {
 	// ActiveVersion returns the number of the published set of models and reactions, and the version of the newest snapshot of
 	// scores, 0 for none.
 	ActiveVersion(ctx context.Context) (set, scores int64, err error)
-	// Save writes everything. Event versions that are replaced get known_until.
+	// Save writes everything. Event versions that are replaced get known_until. What c holds is the store's from then on.
 	Save(ctx context.Context, c *Changes) error
 }

@@ -1,6 +1,10 @@
 package hub
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // CustomerRecord is one customer as SQL keeps it, with everything apply needs to decide. It is loaded and saved whole,
 // under the customer's lock.
@@ -18,11 +22,40 @@ type CustomerRecord struct {
 	// Name, Email and Tags are copies for lists and searches; the facts are the truth.
 	Name, Email string
 	Tags        []string
-	// Previous is, per subscription, the id of the callback last written for this customer.
-	Previous map[string]string
-	Profiles []ProfileRecord
-	Stages   []StageRecord
-	Pins     []PinRecord
+	Previous    Previous
+	Profiles    []ProfileRecord
+	Stages      []StageRecord
+	Pins        []PinRecord
+}
+
+// Previous is, per subscription, the id of the callback last written for a customer, in order of subscription. It is small, and shared by
+// whoever has copies of the customer: it is never changed in place.
+type Previous []PreviousCallback
+
+// PreviousCallback is the callback last written for one subscription.
+type PreviousCallback struct{ Subscription, ID string }
+
+// Of returns the id of the last callback for subscription, "" without one.
+func (p Previous) Of(subscription string) string {
+	if i, ok := p.search(subscription); ok {
+		return p[i].ID
+	}
+	return ""
+}
+
+// With returns p with id as the last callback for subscription.
+func (p Previous) With(subscription, id string) Previous {
+	i, ok := p.search(subscription)
+	rest := p[i:]
+	if ok {
+		rest = p[i+1:]
+	}
+	next := make(Previous, 0, i+1+len(rest))
+	return append(append(append(next, p[:i]...), PreviousCallback{subscription, id}), rest...)
+}
+
+func (p Previous) search(subscription string) (int, bool) {
+	return slices.BinarySearchFunc(p, subscription, func(c PreviousCallback, s string) int { return strings.Compare(c.Subscription, s) })
 }
 
 // ProfileRecord is one system's record of a person. Events belong to it; merging moves it, never them.

@@ -18,11 +18,7 @@ func (p *People) merge(survivor, loser *Person, ev *hub.Event, reason string, no
 		p.byProfile[profile.ID] = survivor
 		survivor.Touch(profile.ID)
 	}
-	for key, holder := range p.byIdentifier {
-		if holder == loser {
-			p.byIdentifier[key] = survivor
-		}
-	}
+	p.holders.move(loser, survivor)
 	survivor.Sequence = max(survivor.Sequence, loser.Sequence) + 1
 	if loser.FirstEventAt.Before(survivor.FirstEventAt) {
 		survivor.FirstEventAt = loser.FirstEventAt
@@ -34,12 +30,9 @@ func (p *People) merge(survivor, loser *Person, ev *hub.Event, reason string, no
 		survivor.CreatedAt = loser.CreatedAt
 	}
 	survivor.Pins = mergePins(survivor, loser)
-	for subscription, id := range loser.Previous {
-		if _, ok := survivor.Previous[subscription]; !ok {
-			if survivor.Previous == nil {
-				survivor.Previous = map[string]string{}
-			}
-			survivor.Previous[subscription] = id
+	for _, told := range loser.Previous {
+		if survivor.Previous.Of(told.Subscription) == "" {
+			survivor.Previous = survivor.Previous.With(told.Subscription, told.ID)
 		}
 	}
 	survivor.UpdatedAt, loser.UpdatedAt = now, now

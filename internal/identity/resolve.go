@@ -30,8 +30,8 @@ type Person struct {
 	Created bool
 	// Dirty is set when the row must be saved.
 	Dirty bool
-	// changed holds the ids of profiles to save.
-	changed map[string]bool
+	// changed holds the ids of profiles to save: one, as a rule.
+	changed []string
 }
 
 // Profile returns the person's profile of that id, or nil. The pointer is valid until the next profile is added.
@@ -47,25 +47,37 @@ func (p *Person) Profile(id string) *hub.ProfileRecord {
 // Touch marks the profile of that id, and the person, to be saved.
 func (p *Person) Touch(profileID string) {
 	p.Dirty = true
-	if p.changed == nil {
-		p.changed = map[string]bool{}
+	if !slices.Contains(p.changed, profileID) {
+		p.changed = append(p.changed, profileID)
 	}
-	p.changed[profileID] = true
 }
 
-// Changed returns the profiles to save.
-func (p *Person) Changed() []hub.ProfileRecord {
-	var out []hub.ProfileRecord
-	for _, profile := range p.Profiles {
-		if p.changed[profile.ID] {
-			out = append(out, profile)
+// AppendChanged appends the profiles to save.
+func (p *Person) AppendChanged(list []hub.ProfileRecord) []hub.ProfileRecord {
+	for i := range p.Profiles {
+		if slices.Contains(p.changed, p.Profiles[i].ID) {
+			list = append(list, p.Profiles[i])
 		}
 	}
-	return out
+	return list
 }
 
 // Identifiers returns the union of the person's profiles' identifiers, strong ones first.
 func (p *Person) Identifiers() []hub.Identifier { return hub.UnionIdentifiers(p.Profiles) }
+
+// Address returns the first of Identifiers that is of that kind, "" without one.
+func (p *Person) Address(kind string) string {
+	for _, weak := range [2]bool{false, true} {
+		for i := range p.Profiles {
+			for j := range p.Profiles[i].Identifiers {
+				if id := &p.Profiles[i].Identifiers[j]; id.Kind == kind && id.Weak == weak {
+					return id.Value
+				}
+			}
+		}
+	}
+	return ""
+}
 
 // HasRecord reports whether the person has a record of its own at connection.
 func (p *Person) HasRecord(connection string) bool {
@@ -84,12 +96,51 @@ func (p *Person) HasRecord(connection string) bool {
 
 // People are all customers that one transaction works on.
 type People struct {
-	byIdentifier map[hub.IdentifierName]*Person
-	byProfile    map[string]*Person
-	profiles     map[string]string // by event id, of the events that were loaded
-	all          []*Person         // living ones and those merged away
-	fresh        []hub.IdentifierRecord
-	merges       []hub.Merge
+	holders   holders
+	byProfile map[string]*Person
+	profiles  map[string]string // by event id, of the events that were loaded
+	all       []*Person         // living ones and those merged away
+	fresh     []hub.IdentifierRecord
+	merges    []hub.Merge
+}
+
+// holders are who has the identifiers, in order of name. All names that a transaction asks for are known as it begins: a sorted list of
+// them takes a fraction of what a map would.
+type holders []holder
+
+type holder struct {
+	name   hub.IdentifierName
+	person *Person // nil for nobody yet
+}
+
+func (h holders) search(name hub.IdentifierName) (int, bool) {
+	return slices.BinarySearchFunc(h, name, func(have holder, name hub.IdentifierName) int { return have.name.Compare(name) })
+}
+
+// of returns who holds the identifier, or nil.
+func (h holders) of(name hub.IdentifierName) *Person {
+	if i, ok := h.search(name); ok {
+		return h[i].person
+	}
+	return nil
+}
+
+// give makes person the holder of the identifier.
+func (h *holders) give(name hub.IdentifierName, person *Person) {
+	i, ok := h.search(name)
+	if !ok {
+		*h = slices.Insert(*h, i, holder{name: name})
+	}
+	(*h)[i].person = person
+}
+
+// move gives to another all that one holds.
+func (h holders) move(from, to *Person) {
+	for i := range h {
+		if h[i].person == from {
+			h[i].person = to
+		}
+	}
 }
 
 // Resolved is what resolving an event came to.
@@ -106,59 +157,50 @@ type Resolved struct {
 
 // Load locks the identifiers of the events, then the customers they point at, and returns them. alsoProfiles names
 // profiles that are touched without being named by an event's identifiers (an older version's profile).
-func Load(ctx context.Context, tx hub.Tx, events []hub.Event, alsoProfiles []string) (*People, error) {
-	strong := make(map[hub.IdentifierName]hub.Identifier, 2*len(events))
-	profileSet := make(map[string]bool, len(events))
+func Load(ctx context.Context, tx hub.Tx, events []*hub.Event, alsoProfiles []string) (*People, error) {
+	strong := make([]hub.Identifier, 0, 2*len(events))
+	profileIDs := make([]string, 0, len(events)+len(alsoProfiles))
 	profiles := make(map[string]string, len(events))
-	for _, id := range alsoProfiles {
-		profileSet[id] = true
-	}
-	for i := range events {
-		for _, id := range events[i].Identifiers {
+	profileIDs = append(profileIDs, alsoProfiles...)
+	for _, ev := range events {
+		for _, id := range ev.Identifiers {
 			if !id.Weak {
-				strong[id.Name()] = id
+				strong = append(strong, id)
 			}
 		}
-		id := events[i].ProfileID()
-		if profiles[events[i].ID] = id; id != "" {
-			profileSet[id] = true
+		id := ev.ProfileID()
+		if profiles[ev.ID] = id; id != "" {
+			profileIDs = append(profileIDs, id)
 		}
 	}
-	people := &People{
-		byIdentifier: make(map[hub.IdentifierName]*Person, len(strong)), byProfile: make(map[string]*Person, len(profileSet)), profiles: profiles,
+	slices.SortStableFunc(strong, func(a, b hub.Identifier) int { return a.Name().Compare(b.Name()) })
+	strong = slices.CompactFunc(strong, func(a, b hub.Identifier) bool { return a.Name() == b.Name() })
+	slices.Sort(profileIDs)
+	profileIDs = slices.Compact(profileIDs)
+	people := &People{holders: make(holders, len(strong)), byProfile: make(map[string]*Person, len(profileIDs)), profiles: profiles}
+	for i := range strong {
+		people.holders[i].name = strong[i].Name()
 	}
-	list := make([]hub.Identifier, 0, len(strong))
-	for _, id := range strong {
-		list = append(list, id)
-	}
-	known, err := tx.LockIdentifiers(ctx, list)
+	known, err := tx.LockIdentifiers(ctx, strong)
 	if err != nil {
 		return nil, fmt.Errorf("lock identifiers: %w", err)
 	}
-	profileIDs := make([]string, 0, len(profileSet))
-	for id := range profileSet {
-		profileIDs = append(profileIDs, id)
-	}
-	slices.Sort(profileIDs)
 	owners, err := tx.ProfileOwners(ctx, profileIDs)
 	if err != nil {
 		return nil, fmt.Errorf("profile owners: %w", err)
 	}
-	wanted := make(map[string]bool)
-	for _, rec := range known {
-		wanted[rec.CustomerID] = true
-	}
-	for _, id := range owners {
-		wanted[id] = true
-	}
-	if len(wanted) == 0 {
+	if len(known)+len(owners) == 0 {
 		return people, nil
 	}
-	ids := make([]string, 0, len(wanted))
-	for id := range wanted {
+	ids := make([]string, 0, len(known)+len(owners))
+	for i := range known {
+		ids = append(ids, known[i].CustomerID)
+	}
+	for _, id := range owners {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	ids = slices.Compact(ids)
 	records, err := tx.LockCustomers(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("lock customers: %w", err)
@@ -181,10 +223,12 @@ func Load(ctx context.Context, tx hub.Tx, events []hub.Event, alsoProfiles []str
 			return nil, err
 		}
 	}
-	for key, rec := range known {
-		if people.byIdentifier[key], err = person(rec.CustomerID); err != nil {
+	for i := range known {
+		holder, err := person(known[i].CustomerID)
+		if err != nil {
 			return nil, err
 		}
+		people.holders.give(known[i].Name(), holder)
 	}
 	for profile, id := range owners {
 		if people.byProfile[profile], err = person(id); err != nil {
@@ -205,7 +249,7 @@ func (p *People) add(rec *hub.CustomerRecord) *Person {
 
 // Adopt adds customers that were locked without an event (wake-ups).
 func Adopt(records map[string]*hub.CustomerRecord) *People {
-	people := &People{byIdentifier: map[hub.IdentifierName]*Person{}, byProfile: map[string]*Person{}}
+	people := &People{byProfile: map[string]*Person{}}
 	ids := make([]string, 0, len(records))
 	seen := make(map[string]*hub.CustomerRecord, len(records))
 	for _, rec := range records {
@@ -238,8 +282,9 @@ func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
 		return nil
 	}
 	res := &Resolved{Profile: profile}
-	found := make([]*Person, 0, 2)
-	via := make([]string, 0, 2)
+	var fewFound [2]*Person
+	var fewVia [2]string
+	found, via := fewFound[:0], fewVia[:0]
 	look := func(person *Person, reason string) {
 		if person != nil && !slices.Contains(found, person) {
 			found = append(found, person)
@@ -248,7 +293,7 @@ func (p *People) Of(ev *hub.Event, now time.Time) *Resolved {
 	}
 	look(p.byProfile[res.Profile], "profile")
 	for _, id := range ev.Identifiers {
-		if owner := p.byIdentifier[id.Name()]; !id.Weak && owner != nil && related(ev, found, owner) {
+		if owner := p.holders.of(id.Name()); !id.Weak && owner != nil && related(ev, found, owner) {
 			look(owner, id.Kind)
 		}
 	}
@@ -319,8 +364,8 @@ func (p *People) belong(res *Resolved, ev *hub.Event) {
 		if id.Weak {
 			continue
 		}
-		if name := id.Name(); p.byIdentifier[name] == nil {
-			p.byIdentifier[name] = person
+		if name := id.Name(); p.holders.of(name) == nil {
+			p.holders.give(name, person)
 			p.fresh = append(p.fresh, hub.IdentifierRecord{Identifier: id, ProfileID: res.Profile})
 		}
 	}
@@ -349,7 +394,7 @@ func (p *Person) join(recordProfile string, ev *hub.Event) {
 // Identifiers returns the identifiers to save: new ones, pointing at whoever holds them in the end.
 func (p *People) Identifiers() []hub.IdentifierRecord {
 	for i := range p.fresh {
-		p.fresh[i].CustomerID = p.byIdentifier[p.fresh[i].Name()].ID
+		p.fresh[i].CustomerID = p.holders.of(p.fresh[i].Name()).ID
 	}
 	return p.fresh
 }

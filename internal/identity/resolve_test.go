@@ -22,7 +22,7 @@ func event(connection, record, email string, at time.Time) *hub.Event {
 }
 
 func nobody() *People {
-	return &People{byIdentifier: map[hub.IdentifierName]*Person{}, byProfile: map[string]*Person{}}
+	return &People{byProfile: map[string]*Person{}}
 }
 
 func TestAnAddressJoinsTwoSystems(t *testing.T) {
@@ -44,19 +44,19 @@ func TestAnAddressJoinsTwoSystems(t *testing.T) {
 func TestMergeKeepsTheEarlierAndGoesOnAboveBoth(t *testing.T) {
 	people := Adopt(map[string]*hub.CustomerRecord{
 		"cus_b": {
-			ID: "cus_b", Sequence: 40, FirstEventAt: now, CreatedAt: now, Previous: map[string]string{"erp": "stg_b", "bi": "stg_x"},
+			ID: "cus_b", Sequence: 40, FirstEventAt: now, CreatedAt: now, Previous: hub.Previous{{Subscription: "bi", ID: "stg_x"}, {Subscription: "erp", ID: "stg_b"}},
 			Pins:     []hub.PinRecord{{Model: "clc", Stage: "loyal", At: now.Add(time.Hour)}},
 			Profiles: []hub.ProfileRecord{{ID: hub.DeriveID(hub.PrefixProfile, "shop", event("shop", "1", "", now).ProfileKey()), Connection: "shop"}},
 		},
 		"cus_a": {
-			ID: "cus_a", Sequence: 7, FirstEventAt: now.Add(-time.Hour), CreatedAt: now, Previous: map[string]string{"erp": "stg_a"},
+			ID: "cus_a", Sequence: 7, FirstEventAt: now.Add(-time.Hour), CreatedAt: now, Previous: hub.Previous{{Subscription: "erp", ID: "stg_a"}},
 			Pins:     []hub.PinRecord{{Model: "clc", Stage: "new", At: now}},
 			Profiles: []hub.ProfileRecord{{ID: hub.DeriveID(hub.PrefixProfile, "crm", event("crm", "9", "", now).ProfileKey()), CustomerID: "cus_a", Connection: "crm"}},
 		},
 	})
 	for _, person := range people.All() {
 		if person.ID == "cus_a" {
-			people.byIdentifier[hub.Identifier{Kind: hub.IdentifierEmail, Value: "ada@example.com"}.Name()] = person
+			people.holders.give(hub.Identifier{Kind: hub.IdentifierEmail, Value: "ada@example.com"}.Name(), person)
 		}
 	}
 	got := people.Of(event("shop", "1", "ada@example.com", now.Add(2*time.Hour)), now)
@@ -69,7 +69,7 @@ func TestMergeKeepsTheEarlierAndGoesOnAboveBoth(t *testing.T) {
 	if len(got.Person.Pins) != 1 || got.Person.Pins[0].Stage != "loyal" {
 		t.Errorf("pins %v, want the later one", got.Person.Pins)
 	}
-	if got.Person.Previous["erp"] != "stg_a" || got.Person.Previous["bi"] != "stg_x" {
+	if got.Person.Previous.Of("erp") != "stg_a" || got.Person.Previous.Of("bi") != "stg_x" {
 		t.Errorf("previous %v", got.Person.Previous)
 	}
 	if m := people.Merges(); len(m) != 1 || m[0].From != "cus_b" || m[0].Into != "cus_a" || m[0].Reason != hub.IdentifierEmail {
@@ -118,5 +118,26 @@ func TestAProfileKnownByAddressIsJoinedByTheVendorsID(t *testing.T) {
 	}
 	if people.Of(&hub.Event{Connection: "shop"}, now) != nil {
 		t.Error("an event that names nobody has a person")
+	}
+}
+
+// The address is the one that comes first among all identifiers.
+func TestAddressIsTheFirstOfItsKind(t *testing.T) {
+	weak := hub.Identifier{Kind: hub.IdentifierEmail, Value: "weak@example.com", Weak: true}
+	strong := hub.Identifier{Kind: hub.IdentifierEmail, Value: "ada@example.com"}
+	person := &Person{CustomerRecord: &hub.CustomerRecord{Profiles: []hub.ProfileRecord{
+		{ID: "a", Identifiers: []hub.Identifier{{Kind: hub.IdentifierPhone, Value: "+49301234567"}, weak}}, {ID: "b", Identifiers: []hub.Identifier{strong}},
+	}}}
+	for _, kind := range []string{hub.IdentifierEmail, hub.IdentifierPhone, "client_id"} {
+		want := ""
+		for _, id := range person.Identifiers() {
+			if id.Kind == kind {
+				want = id.Value
+				break
+			}
+		}
+		if got := person.Address(kind); got != want {
+			t.Errorf("%s: %q, want %q", kind, got, want)
+		}
 	}
 }

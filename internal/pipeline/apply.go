@@ -124,6 +124,10 @@ type goes struct {
 	tally    tally
 	// inherited: in which models the survivor of each merged customer stands where that one stood.
 	inherited map[string][]string
+
+	// Room that one event after the other uses: what is made in it is copied out, or not needed any more, before it is used again.
+	data, envelope []byte            // see letter
+	names          map[string]string // see stageNames
 }
 
 func (p *Pipeline) begin(ctx context.Context, tx hub.Tx) (*goes, error) {
@@ -148,7 +152,7 @@ func (p *Pipeline) begin(ctx context.Context, tx hub.Tx) (*goes, error) {
 	}
 	return &goes{
 		p: p, tx: tx, program: program, scores: scores, horizons: horizons, now: p.Now(),
-		minds: map[*identity.Person]*mind{}, desired: map[string]*hub.Desired{}, inherited: map[string][]string{},
+		minds: map[*identity.Person]*mind{}, desired: map[string]*hub.Desired{}, inherited: map[string][]string{}, names: map[string]string{},
 	}, nil
 }
 
@@ -174,8 +178,7 @@ func (g *goes) events(ctx context.Context, frame []hub.Event) error {
 	if len(g.program.Subscriptions) > 0 { // likely
 		g.changes.Deliveries, g.changes.Outbox = slices.Grow(g.changes.Deliveries, len(fresh)), slices.Grow(g.changes.Outbox, len(fresh))
 	}
-	for i := range fresh {
-		ev := &fresh[i]
+	for _, ev := range fresh {
 		entry, had := known[ev.ID]
 		if err := g.event(ctx, ev, entry, had); err != nil {
 			return fmt.Errorf("event %s (%s): %w", ev.ID, ev.Kind, err)
@@ -185,7 +188,7 @@ func (g *goes) events(ctx context.Context, frame []hub.Event) error {
 }
 
 // fresh returns the events whose version the ledger does not have, the newest version of each id, by occurred_at and id.
-func (g *goes) fresh(ctx context.Context, frame []hub.Event) ([]hub.Event, map[string]hub.LedgerEntry, error) {
+func (g *goes) fresh(ctx context.Context, frame []hub.Event) ([]*hub.Event, map[string]hub.LedgerEntry, error) {
 	ids := make([]string, len(frame))
 	for i := range frame {
 		ids[i] = frame[i].ID
@@ -195,7 +198,7 @@ func (g *goes) fresh(ctx context.Context, frame []hub.Event) ([]hub.Event, map[s
 		return nil, nil, fmt.Errorf("ledger: %w", err)
 	}
 	at := make(map[string]int, len(frame))
-	fresh := make([]hub.Event, 0, len(frame))
+	fresh := make([]*hub.Event, 0, len(frame))
 	for i := range frame {
 		ev := &frame[i]
 		if entry, ok := known[ev.ID]; ok && !ev.Version.After(entry.Version) {
@@ -205,14 +208,14 @@ func (g *goes) fresh(ctx context.Context, frame []hub.Event) ([]hub.Event, map[s
 		if j, ok := at[ev.ID]; ok {
 			g.tally.duplicate(ev.Connection)
 			if ev.Version.After(fresh[j].Version) {
-				fresh[j] = *ev
+				fresh[j] = ev
 			}
 			continue
 		}
 		at[ev.ID] = len(fresh)
-		fresh = append(fresh, *ev)
+		fresh = append(fresh, ev)
 	}
-	slices.SortStableFunc(fresh, func(a, b hub.Event) int {
+	slices.SortStableFunc(fresh, func(a, b *hub.Event) int {
 		if d := a.OccurredAt.Compare(b.OccurredAt); d != 0 {
 			return d
 		}
@@ -352,19 +355,19 @@ func (g *goes) finish() *hub.Changes {
 	merged := map[string]bool{}
 	if g.people != nil {
 		all := g.people.All()
-		c.Customers, c.Profiles, c.Stages = slices.Grow(c.Customers, len(all)), slices.Grow(c.Profiles, len(all)), slices.Grow(c.Stages, len(all))
+		c.Customers, c.Profiles = slices.Grow(c.Customers, len(all)), slices.Grow(c.Profiles, len(all))
 		for _, person := range all {
-			merged[person.ID] = person.MergedInto != ""
+			if person.MergedInto != "" {
+				merged[person.ID] = true
+			}
 			if !person.Dirty {
 				continue
 			}
 			person.UpdatedAt = g.now
 			c.Customers = append(c.Customers, person.CustomerRecord)
-			c.Profiles = append(c.Profiles, person.Changed()...)
-			if m := g.minds[person]; m != nil && person.MergedInto == "" {
-				c.Stages = append(c.Stages, m.changedStages()...)
-			}
+			c.Profiles = person.AppendChanged(c.Profiles)
 		}
+		c.Stages = g.changedStages()
 	}
 	slots := make([]string, 0, len(g.desired))
 	for slot := range g.desired {

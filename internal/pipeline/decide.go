@@ -119,7 +119,7 @@ func (g *goes) round(m *mind, r round) error {
 		}
 		reads := model.reads(r.moved)
 		for _, deal := range subjects {
-			s := m.stages[place{model.Name, deal}]
+			s := m.stages.of(place{model.Name, deal})
 			fresh := s == nil
 			if fresh {
 				if r.enter == nil {
@@ -175,7 +175,7 @@ func (g *goes) enterAll(m *mind, at time.Time, entered map[string]bool) error {
 			return err
 		}
 		for _, deal := range subjects {
-			if m.stages[place{model.Name, deal}] != nil {
+			if m.stages.of(place{model.Name, deal}) != nil {
 				continue
 			}
 			if _, err := g.enter(m, model, deal, at, known); err != nil {
@@ -190,15 +190,17 @@ func (g *goes) enterAll(m *mind, at time.Time, entered map[string]bool) error {
 // enter gives somebody a first standing in a model: empty facts, just before the first event. Who was known before the model was
 // published adopts the stage as of now instead, without a transition.
 func (g *goes) enter(m *mind, model *ActiveModel, deal string, at time.Time, adopt bool) (*standing, error) {
-	s := &standing{State: model.Start(m.stageNames(deal), at.Add(-hub.Resolution)), version: model.Version, dirty: true}
-	m.stages[place{model.Name, deal}] = s
+	s := &standing{
+		at: place{model.Name, deal}, State: model.Start(g.stageNames(m, deal), at.Add(-hub.Resolution)), version: model.Version, dirty: true,
+	}
+	m.stages.put(s)
 	m.Dirty = true
 	if adopt {
 		facts, err := m.about(deal)
 		if err != nil {
 			return nil, err
 		}
-		state, errs := model.Decide(facts, m.stageNames(deal), s.State, maxTime(m.DecidedAt, at.Add(-hub.Resolution)))
+		state, errs := model.Decide(facts, g.stageNames(m, deal), s.State, maxTime(m.DecidedAt, at.Add(-hub.Resolution)))
 		g.failed(model, m, errs)
 		s.State, s.By, s.adopted = state, hub.ByInitial, true
 	}
@@ -208,7 +210,7 @@ func (g *goes) enter(m *mind, model *ActiveModel, deal string, at time.Time, ado
 
 // decide takes one decision at instant; a move is recorded as of at, with its cause. It reports whether the stage is another.
 func (g *goes) decide(m *mind, model *ActiveModel, deal string, s *standing, instant, at time.Time, cause hub.Cause) (moved bool, err error) {
-	stages := m.stageNames(deal)
+	stages := g.stageNames(m, deal)
 	if pinned, moved := g.pinned(m, model, deal, s, stages, instant); pinned {
 		return moved, nil
 	}
@@ -253,26 +255,26 @@ func (g *goes) chain(m *mind, until func(*ActiveModel) time.Time) error {
 		limits[i] = until(&g.program.Models[i])
 	}
 	for range maxChain {
-		first, at := -1, place{}
-		for p, s := range m.stages {
-			i, there := g.program.places[p.model]
+		first, next := -1, (*standing)(nil)
+		for _, s := range m.stages { // of those at one instant the first model's, and of that one's the first deal's
+			i, there := g.program.places[s.at.model]
 			if !there || s.WakesAt.IsZero() || s.WakesAt.After(limits[i]) {
 				continue
 			}
 			if of := g.program.Models[i].Of; of != hub.SubjectDeal && !m.is(of) {
 				continue
 			}
-			if first >= 0 {
-				if c := s.WakesAt.Compare(m.stages[at].WakesAt); c > 0 || (c == 0 && (i > first || (i == first && p.deal > at.deal))) {
+			if next != nil {
+				if c := s.WakesAt.Compare(next.WakesAt); c > 0 || (c == 0 && i >= first) {
 					continue
 				}
 			}
-			first, at = i, p
+			first, next = i, s
 		}
-		if first < 0 {
+		if next == nil {
 			return nil
 		}
-		if err := g.wakeUp(m, &g.program.Models[first], at.deal, m.stages[at]); err != nil {
+		if err := g.wakeUp(m, &g.program.Models[first], next.at.deal, next); err != nil {
 			return err
 		}
 	}
@@ -333,12 +335,7 @@ func (g *goes) refresh(m *mind, facts *fact.Facts, ev *hub.Event) {
 	}
 	name, email, tags := facts.Name(), facts.Email(), facts.Tags()
 	if email == "" {
-		for _, id := range m.Identifiers() {
-			if id.Kind == hub.IdentifierEmail {
-				email = id.Value
-				break
-			}
-		}
+		email = m.Address(hub.IdentifierEmail)
 	}
 	if name != m.Name || email != m.Email || len(tags) != len(m.Tags) {
 		m.Name, m.Email, m.Tags, m.Dirty = name, email, tags, true

@@ -94,7 +94,7 @@ func (g *goes) writeStages(ctx context.Context, m *mind, ev *hub.Event, transiti
 	}
 	wants := map[string]want{}
 	for _, w := range g.program.Writes {
-		s := m.stages[place{w.Model, ""}]
+		s := m.stages.of(place{w.Model, ""})
 		if s == nil || w.Mode == "never" || (only != "" && w.Connection != only) || !m.HasRecord(w.Connection) {
 			continue
 		}
@@ -201,7 +201,7 @@ func (g *goes) react(ctx context.Context, m *mind, t *hub.Transition, ev *hub.Ev
 		if model != t.Model || stage != t.To {
 			continue
 		}
-		planned, matched, err := r.Actions(facts, m.stageNames(deal), t.Why, t.At)
+		planned, matched, err := r.Actions(facts, g.stageNames(m, deal), t.Why, t.At)
 		if err != nil {
 			g.p.Log.Warn("reaction did not evaluate, counts as not holding", "reaction", r.Name, "customer_id", m.ID, "error", err)
 			continue
@@ -284,11 +284,18 @@ const stamp = "2006-01-02T15:04:05.000Z"
 
 // publishTransition puts the move into the outbox and owes it to every subscription that wants it.
 func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
-	data := stageEntered{
+	data := &stageEntered{
 		Model: t.Model, Version: t.Version, From: t.From, To: t.To, At: t.At.UTC().Format(stamp),
 		DecidedAt: t.DecidedAt.UTC().Format(stamp), By: t.Cause.Type, Customer: told{ID: m.ID}, Subject: apart(t.Subject),
 	}
-	plain, err := g.letter(t.ID, "stage.entered", m, t.At, t.Sequence, data)
+	write := func() (letter, error) {
+		var err error
+		if g.data, err = data.append(g.data[:0]); err != nil {
+			return letter{}, fmt.Errorf("callback data of %s: %w", t.ID, err)
+		}
+		return g.letter(t.ID, "stage.entered", m, data.At, t.Sequence, g.data)
+	}
+	plain, err := write()
 	if err != nil {
 		return err
 	}
@@ -302,7 +309,7 @@ func (g *goes) publishTransition(m *mind, t *hub.Transition) error {
 		own := plain
 		if len(sub.Include) > 0 {
 			data.Customer = g.told(m, sub)
-			if own, err = g.letter(t.ID, "stage.entered", m, t.At, t.Sequence, data); err != nil {
+			if own, err = write(); err != nil {
 				return err
 			}
 		}
@@ -328,31 +335,29 @@ func apart(s hub.Subject) *hub.Subject {
 // publishEvent owes an applied event to the subscriptions that want its kind, before what it brings about: sequence is the
 // customer's when the event was applied, and that of its transitions is higher.
 func (g *goes) publishEvent(m *mind, ev *hub.Event, sequence int64) {
-	var plain *letter // what the outbox tells, and a subscription that includes nothing
+	var plain letter // what the outbox tells, and a subscription that includes nothing
 	write := func(customer told) (letter, error) {
 		data := happened{
 			Kind: ev.Kind, Connection: ev.Connection, OccurredAt: ev.OccurredAt.UTC().Format(stamp), Properties: ev.Properties, Customer: customer,
 		}
-		raw, err := data.write()
-		if err != nil {
+		var err error
+		if g.data, err = data.append(g.data[:0]); err != nil {
 			return letter{}, err
 		}
-		return g.envelope(ev.ID, ev.Kind, m, ev.OccurredAt, sequence, raw).write()
+		return g.letter(ev.ID, ev.Kind, m, data.OccurredAt, sequence, g.data)
 	}
 	for _, sub := range g.program.Subscriptions {
 		if !sub.wants(ev.Kind, "") {
 			continue
 		}
 		var err error
-		if plain == nil {
-			var l letter
-			if l, err = write(told{ID: m.ID}); err == nil {
-				plain = &l
-				g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: l.text, CreatedAt: g.now})
+		if plain.text == nil {
+			if plain, err = write(told{ID: m.ID}); err == nil {
+				g.changes.Outbox = append(g.changes.Outbox, hub.OutboxRecord{ID: ev.ID, Kind: hub.OutboxEvent, CustomerID: m.ID, Body: plain.text, CreatedAt: g.now})
 			}
 		}
 		if err == nil {
-			own := *plain
+			own := plain
 			if len(sub.Include) > 0 {
 				own, err = write(g.told(m, sub))
 			}
@@ -368,14 +373,11 @@ func (g *goes) publishEvent(m *mind, ev *hub.Event, sequence int64) {
 
 // callback owes a subscription the letter of that id.
 func (g *goes) callback(m *mind, sub Subscription, id string, l letter, cause hub.DeliveryCause) error {
-	body, err := l.after(m.Previous[sub.Name])
+	body, err := l.after(m.Previous.Of(sub.Name))
 	if err != nil {
 		return fmt.Errorf("callback %s: %w", id, err)
 	}
-	if m.Previous == nil {
-		m.Previous = map[string]string{}
-	}
-	m.Previous[sub.Name] = id
+	m.Previous = m.Previous.With(sub.Name, id)
 	m.Dirty = true
 	destination := CallbackDestination(sub.Name)
 	g.deliver(hub.Delivery{

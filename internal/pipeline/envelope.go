@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -34,10 +35,9 @@ type letter struct {
 	at   int // where that id belongs
 }
 
-// write writes what json.Marshal would, without Previous. It is done while others wait for the database, and there the data, which its
-// maker has written, would be read and written once more.
-func (e *cloudEvent) write() (l letter, err error) {
-	b := make([]byte, 0, 512+len(e.Data))
+// append writes what json.Marshal would, without Previous, which belongs where at says. It is done while others wait for the database, and
+// there the data, which its maker has written, would be read and written once more.
+func (e *cloudEvent) append(b []byte) (_ []byte, at int, err error) {
 	for _, f := range [...]struct{ name, value string }{
 		{`{"specversion":`, e.SpecVersion},
 		{`,"id":`, e.ID},
@@ -50,14 +50,13 @@ func (e *cloudEvent) write() (l letter, err error) {
 		{`,"sequence":`, e.Sequence},
 		{`,"mode":`, e.Mode},
 	} {
-		l.at = len(b) // of the last, in the end
+		at = len(b) // of the last, in the end
 		if b, err = jsontext.AppendQuote(append(b, f.name...), f.value); err != nil {
-			return letter{}, fmt.Errorf("CloudEvent: %w: %w", err, hub.ErrInvalid)
+			return nil, 0, fmt.Errorf("CloudEvent: %w: %w", err, hub.ErrInvalid)
 		}
 	}
 	b = append(append(b, `,"data":`...), e.Data...)
-	l.text = append(b, '}')
-	return l, nil
+	return append(b, '}'), at, nil
 }
 
 // after returns the letter that follows the one of that id, "" for none. The result may share the letter's memory.
@@ -82,9 +81,8 @@ type happened struct {
 	Customer   told           `json:"customer"`
 }
 
-// write writes h with money as an object and times as text: one is written for each event that a subscription wants.
-func (h *happened) write() (jsontext.Value, error) {
-	b := make([]byte, 0, 512)
+// append writes h with money as an object and times as text: one is written for each event that a subscription wants.
+func (h *happened) append(b []byte) ([]byte, error) {
 	text := func(name, value string) (err error) {
 		b, err = jsontext.AppendQuote(append(b, name...), value)
 		return err
@@ -117,49 +115,71 @@ func (h *happened) write() (jsontext.Value, error) {
 		}
 	}
 	b = append(b, `},"customer":`...)
-	if c := &h.Customer; c.IDs == nil && c.EmailSHA256 == "" && c.Email == "" {
-		err = errors.Join(err, text(`{"id":`, c.ID))
-		b = append(b, '}')
-	} else {
-		raw, failed := json.Marshal(c)
-		b, err = append(b, raw...), errors.Join(err, failed)
-	}
-	if err != nil {
+	b, failed := h.Customer.append(b)
+	if err = errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("%w: %w", err, hub.ErrInvalid)
 	}
 	return append(b, '}'), nil
 }
 
-// facts writes the data of the CloudEvent of that id.
-func facts(id string, data any) (jsontext.Value, error) {
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return nil, fmt.Errorf("callback data of %s: %w: %w", id, err, hub.ErrInvalid)
+// append writes what json.Marshal would: most are told the id alone.
+func (c *told) append(b []byte) ([]byte, error) {
+	if c.IDs == nil && c.EmailSHA256 == "" && c.Email == "" {
+		b, err := jsontext.AppendQuote(append(b, `{"id":`...), c.ID)
+		return append(b, '}'), err
 	}
-	return raw, nil
+	raw, err := json.Marshal(c)
+	return append(b, raw...), err
+}
+
+// append writes what json.Marshal would.
+func (s *stageEntered) append(b []byte) ([]byte, error) {
+	text := func(name, value string) (err error) {
+		b, err = jsontext.AppendQuote(append(b, name...), value)
+		return err
+	}
+	err := text(`{"model":`, s.Model)
+	b = strconv.AppendInt(append(b, `,"version":`...), int64(s.Version), 10)
+	err = errors.Join(err, text(`,"from":`, s.From), text(`,"to":`, s.To), text(`,"at":`, s.At), text(`,"decided_at":`, s.DecidedAt), text(`,"by":`, s.By))
+	b, failed := s.Customer.append(append(b, `,"customer":`...))
+	if s.Subject != nil {
+		raw, odd := json.Marshal(s.Subject)
+		b, failed = append(append(b, `,"subject":`...), raw...), errors.Join(failed, odd)
+	}
+	if err = errors.Join(err, failed); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, hub.ErrInvalid)
+	}
+	return append(b, '}'), nil
 }
 
 // sequenceText is the counter with leading zeros, so that it orders as text.
-func sequenceText(n int64) string { return fmt.Sprintf("%020d", n) }
+func sequenceText(n int64) string {
+	const zeros = "00000000000000000000"
+	digits := strconv.FormatInt(n, 10)
+	return zeros[len(digits):] + digits
+}
 
-func (g *goes) envelope(id, kind string, m *mind, at time.Time, sequence int64, data jsontext.Value) *cloudEvent {
-	return &cloudEvent{
+// letter writes the CloudEvent of that id, which tells data at a time, both as text. data may be in g.data.
+func (g *goes) letter(id, kind string, m *mind, at string, sequence int64, data []byte) (letter, error) {
+	e := cloudEvent{
 		SpecVersion: "1.0", ID: id, Source: g.p.Source, Type: "stagewire." + kind + ".v1", Subject: m.ID,
-		Time: at.UTC().Format(stamp), DataContentType: "application/json",
+		Time: at, DataContentType: "application/json",
 		DataSchema: g.p.SchemaBase + "/api/v1/events/catalogue/" + kind + ".v1",
 		Sequence:   sequenceText(sequence), Mode: "live", Data: data,
 	}
-}
-
-// letter writes data as the CloudEvent of that id.
-func (g *goes) letter(id, kind string, m *mind, at time.Time, sequence int64, data any) (letter, error) {
-	raw, err := facts(id, data)
-	if err != nil {
-		return letter{}, err
-	}
-	l, err := g.envelope(id, kind, m, at, sequence, raw).write()
+	b, place, err := e.append(g.envelope[:0])
 	if err != nil {
 		return letter{}, fmt.Errorf("%s %s: %w", kind, id, err)
 	}
-	return l, nil
+	g.envelope = b
+	return letter{bytes.Clone(b), place}, nil
+}
+
+// marshalled is letter for data that is seldom told, at the customer's present sequence.
+func (g *goes) marshalled(id, kind string, m *mind, at time.Time, data any) (letter, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return letter{}, fmt.Errorf("callback data of %s: %w: %w", id, err, hub.ErrInvalid)
+	}
+	return g.letter(id, kind, m, at.UTC().Format(stamp), m.Sequence, raw)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/govalues/decimal"
 
 	"github.com/stagewire/stagewire/internal/hub"
+	"github.com/stagewire/stagewire/internal/identity"
 )
 
 // An envelope is written as its tags say, whatever the texts hold.
@@ -46,20 +47,25 @@ func TestEnvelope(t *testing.T) {
 }
 
 func written(e *cloudEvent) ([]byte, error) {
-	l, err := e.write()
+	b, at, err := e.append(nil)
 	if err != nil {
 		return nil, err
 	}
-	return l.after(e.Previous)
+	return letter{b, at}.after(e.Previous)
 }
 
 // One letter serves several subscriptions.
 func TestLetterIsNotChangedByWhoFollows(t *testing.T) {
-	l, err := (&cloudEvent{ID: "evt_1", Mode: "live", Data: jsontext.Value(`{}`)}).write()
+	g := &goes{p: &Pipeline{}}
+	m := &mind{Person: &identity.Person{CustomerRecord: &hub.CustomerRecord{ID: "cus_1"}}}
+	l, err := g.letter("evt_1", "order.paid", m, "2026-03-01T10:00:00.000Z", 7, []byte(`{}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := string(l.text)
+	if _, err := g.letter("evt_2", "order.refunded", m, "2026-03-01T10:00:01.000Z", 8, []byte(`{"a":1}`)); err != nil { // in the same room
+		t.Error(err)
+	}
 	for _, previous := range []string{"evt_0", "", "stg_7"} {
 		if _, err := l.after(previous); err != nil {
 			t.Error(err)
@@ -100,7 +106,8 @@ func TestHappened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := h.write()
+		text, err := h.append(nil)
+		got := jsontext.Value(text)
 		if err == nil {
 			err = got.Canonicalize()
 		}
@@ -113,8 +120,43 @@ func TestHappened(t *testing.T) {
 		}
 	}
 	for name, h := range map[string]happened{"text": {Kind: "a\xff"}, "property": {Properties: map[string]any{"x": "a\xff"}}, "number": {Properties: map[string]any{"x": math.NaN()}}} {
-		if _, err := h.write(); !errors.Is(err, hub.ErrInvalid) {
+		if _, err := h.append(nil); !errors.Is(err, hub.ErrInvalid) {
 			t.Errorf("a %s that JSON cannot hold: %v", name, err)
+		}
+	}
+}
+
+// A stage that was entered is written as its tags say.
+func TestStageEntered(t *testing.T) {
+	plain := stageEntered{
+		Model: "clc", Version: 3, From: "new", To: "größe \"L\"", At: "2026-03-01T10:00:00.000Z", DecidedAt: "2026-03-01T10:00:01.000Z", By: hub.CauseEvent,
+		Customer: told{ID: "cus_1"},
+	}
+	deal, included := plain, plain
+	deal.Subject = &hub.Subject{Kind: hub.SubjectDeal, ID: "crm/7"}
+	included.Customer = told{ID: "cus_1", IDs: map[string]string{"shop": "7"}, EmailSHA256: "ab", Email: "ada@example.com"}
+	for name, s := range map[string]stageEntered{"nothing": {}, "plain": plain, "of a deal": deal, "with what is included": included} {
+		want, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.append(nil)
+		if err != nil || string(got) != string(want) {
+			t.Errorf("%s: %v\n got %s\nwant %s", name, err, got, want)
+		}
+	}
+	for name, s := range map[string]stageEntered{"model": {Model: "a\xff"}, "customer": {Customer: told{ID: "a\xff"}}, "subject": {Subject: &hub.Subject{ID: "a\xff"}}} {
+		if _, err := s.append(nil); !errors.Is(err, hub.ErrInvalid) {
+			t.Errorf("a %s that JSON cannot hold: %v", name, err)
+		}
+	}
+}
+
+// The counter orders as text.
+func TestSequenceText(t *testing.T) {
+	for n, want := range map[int64]string{0: "00000000000000000000", 42: "00000000000000000042", math.MaxInt64: "09223372036854775807"} {
+		if got := sequenceText(n); got != want {
+			t.Errorf("%d: %s", n, got)
 		}
 	}
 }

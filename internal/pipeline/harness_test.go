@@ -40,7 +40,7 @@ func (m *memory) PublishEvents(_ context.Context, events []hub.Event) error {
 }
 
 // newHarness opens a fresh store: SQLite, or PostgreSQL at url.
-func newHarness(t *testing.T, url string) *harness {
+func newHarness(t testing.TB, url string) *harness {
 	t.Helper()
 	h := &harness{now: epoch}
 	var err error
@@ -57,7 +57,7 @@ func newHarness(t *testing.T, url string) *harness {
 	return h
 }
 
-func (h *harness) newPipeline(t *testing.T, holder string) *pipeline.Pipeline {
+func (h *harness) newPipeline(t testing.TB, holder string) *pipeline.Pipeline {
 	t.Helper()
 	h.registry = prometheus.NewRegistry()
 	p := pipeline.New(pipeline.Config{

@@ -3,8 +3,8 @@ package pipeline
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/expression"
@@ -17,15 +17,21 @@ import (
 // mind is a person with her facts decoded and her stages in hand.
 type mind struct {
 	*identity.Person
-	profiles map[string]*fact.Profile
-	touched  map[string]bool // profiles to encode
-	facts    *fact.Facts     // union; nil when out of date
+	folds    []fold      // of the profiles that were looked at
+	facts    *fact.Facts // union; nil when out of date
 	deals    map[string]*fact.Facts
-	stages   map[place]*standing
+	stages   standings
 	moves    []hub.Transition // of the present go
 	absorbed []string         // ids of who was merged into her in this transaction
 	scorer   fact.Scorer      // of the transaction
 	named    bool             // rules ask for identifiers
+}
+
+// fold is a decoded profile.
+type fold struct {
+	id      string
+	profile *fact.Profile
+	touched bool // to be encoded
 }
 
 // place names a standing: a model, and the deal in it (hub.Subject.ID), "" for the person herself.
@@ -34,6 +40,7 @@ type place struct{ model, deal string }
 // standing is where the person, or one of her deals, stands in one model.
 type standing struct {
 	lifecycle.State
+	at      place
 	kind    hub.SubjectKind // of whom; a row that became a company's keeps its old standings as a customer's
 	version int
 	dirty   bool
@@ -41,20 +48,45 @@ type standing struct {
 	adopted bool
 }
 
+// standings are in order of place.
+type standings []*standing
+
+func (l standings) search(at place) (int, bool) {
+	return slices.BinarySearchFunc(l, at, func(s *standing, at place) int {
+		return cmp.Or(strings.Compare(s.at.model, at.model), strings.Compare(s.at.deal, at.deal))
+	})
+}
+
+// of returns the standing at a place, nil without one.
+func (l standings) of(at place) *standing {
+	if i, ok := l.search(at); ok {
+		return l[i]
+	}
+	return nil
+}
+
+// put adds a standing, or replaces the one at its place.
+func (l *standings) put(s *standing) {
+	i, ok := l.search(s.at)
+	if !ok {
+		*l = slices.Insert(*l, i, s)
+	}
+	(*l)[i] = s
+}
+
 func (g *goes) mind(person *identity.Person) *mind {
 	if m := g.minds[person]; m != nil {
 		return m
 	}
-	m := &mind{
-		Person: person, profiles: map[string]*fact.Profile{}, touched: map[string]bool{}, stages: map[place]*standing{},
-		scorer: g.scores.Scorer, named: g.program.needs.Has(expression.NeedsIdentifiers),
-	}
-	for _, rec := range person.Stages {
-		m.stages[placeOf(rec.Model, rec.Subject)] = &standing{
-			State: lifecycle.State{
-				Stage: rec.Stage, Since: rec.Since, By: rec.By, DecidedAt: rec.DecidedAt, WakesAt: rec.WakesAt, Path: rec.Path,
-			},
-			kind: rec.Subject.Kind, version: rec.Version,
+	m := &mind{Person: person, scorer: g.scores.Scorer, named: g.program.needs.Has(expression.NeedsIdentifiers)}
+	if n := len(person.Stages); n > 0 {
+		block := make([]standing, n)
+		m.stages = make(standings, 0, n)
+		for i := range block {
+			s, rec := &block[i], &person.Stages[i]
+			s.at, s.kind, s.version = placeOf(rec.Model, rec.Subject), rec.Subject.Kind, rec.Version
+			s.Stage, s.Since, s.By, s.DecidedAt, s.WakesAt, s.Path = rec.Stage, rec.Since, rec.By, rec.DecidedAt, rec.WakesAt, rec.Path
+			m.stages.put(s)
 		}
 	}
 	g.minds[person] = m
@@ -66,18 +98,20 @@ func (g *goes) mind(person *identity.Person) *mind {
 // stands nowhere yet in that model: then she stands where the other did, and nothing that was told of her is told again.
 func (g *goes) absorb(m *mind, loser *identity.Person) {
 	other := g.mind(loser)
-	maps.Copy(m.profiles, other.profiles)
-	for id := range other.touched {
-		m.touched[id] = true
-		m.Touch(id)
+	for _, f := range other.folds { // a profile is one person's at a time: the survivor has none of them yet
+		m.folds = append(m.folds, f)
+		if f.touched {
+			m.Touch(f.id)
+		}
 	}
-	for at, s := range other.stages {
-		if m.stages[at] == nil {
+	for _, s := range other.stages {
+		if m.stages.of(s.at) == nil {
 			inherited := *s
 			inherited.dirty = true
-			m.stages[at], m.Dirty = &inherited, true
-			if at.deal == "" {
-				g.inherited[loser.ID] = append(g.inherited[loser.ID], at.model)
+			m.stages.put(&inherited)
+			m.Dirty = true
+			if s.at.deal == "" {
+				g.inherited[loser.ID] = append(g.inherited[loser.ID], s.at.model)
 			}
 		}
 	}
@@ -96,9 +130,12 @@ func (g *goes) absorb(m *mind, loser *identity.Person) {
 	m.facts = nil
 }
 
-func (m *mind) profile(id string) (*fact.Profile, error) {
-	if p := m.profiles[id]; p != nil {
-		return p, nil
+// fold returns the profile of that id, decoded. The pointer is valid until another one is decoded.
+func (m *mind) fold(id string) (*fold, error) {
+	for i := range m.folds {
+		if m.folds[i].id == id {
+			return &m.folds[i], nil
+		}
 	}
 	rec := m.Profile(id)
 	if rec == nil {
@@ -108,33 +145,33 @@ func (m *mind) profile(id string) (*fact.Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("facts of profile %s: %w", id, err)
 	}
-	m.profiles[id] = p
-	return p, nil
+	m.folds = append(m.folds, fold{id: id, profile: p})
+	return &m.folds[len(m.folds)-1], nil
 }
 
 func (m *mind) put(profileID string, ev *hub.Event) error {
-	p, err := m.profile(profileID)
+	f, err := m.fold(profileID)
 	if err != nil {
 		return err
 	}
-	p.Put(ev)
-	m.touch(profileID)
+	f.profile.Put(ev)
+	m.touch(f)
 	return nil
 }
 
 func (m *mind) remove(profileID, eventID string) error {
-	p, err := m.profile(profileID)
+	f, err := m.fold(profileID)
 	if err != nil {
 		return err
 	}
-	p.Remove(eventID)
-	m.touch(profileID)
+	f.profile.Remove(eventID)
+	m.touch(f)
 	return nil
 }
 
-func (m *mind) touch(profileID string) {
-	m.touched[profileID] = true
-	m.Touch(profileID)
+func (m *mind) touch(f *fold) {
+	f.touched = true
+	m.Touch(f.id)
 	m.facts = nil
 }
 
@@ -143,13 +180,14 @@ func (m *mind) all() (*fact.Facts, error) {
 	if m.facts != nil {
 		return m.facts, nil
 	}
-	profiles := make([]*fact.Profile, 0, len(m.Profiles))
+	var few [8]*fact.Profile
+	profiles := few[:0]
 	for i := range m.Profiles {
-		p, err := m.profile(m.Profiles[i].ID)
+		f, err := m.fold(m.Profiles[i].ID)
 		if err != nil {
 			return nil, err
 		}
-		profiles = append(profiles, p)
+		profiles = append(profiles, f.profile)
 	}
 	m.facts, m.deals = fact.Union(profiles...), nil
 	known := fact.Known{Scores: m.scorer}
@@ -161,9 +199,13 @@ func (m *mind) all() (*fact.Facts, error) {
 }
 
 func (m *mind) encode() {
-	for id := range m.touched {
-		if rec := m.Profile(id); rec != nil {
-			rec.Facts = m.profiles[id].Encode()
+	for i := range m.folds {
+		f := &m.folds[i]
+		if !f.touched {
+			continue
+		}
+		if rec := m.Profile(f.id); rec != nil {
+			rec.Facts = f.profile.Encode()
 		}
 	}
 }
@@ -189,15 +231,16 @@ func placeOf(model string, s hub.Subject) place {
 	return place{model, ""}
 }
 
-// stageNames returns the stages that a deal, or with "" the person, has in all models: a deal has its person's too.
-func (m *mind) stageNames(deal string) map[string]string {
-	names := make(map[string]string, len(m.stages))
-	for at, s := range m.stages {
-		if at.deal == "" || at.deal == deal {
-			names[at.model] = s.Stage
+// stageNames returns the stages that a deal, or with "" the person, has in all models: a deal has its person's too. The map is valid
+// until the next call.
+func (g *goes) stageNames(m *mind, deal string) map[string]string {
+	clear(g.names)
+	for _, s := range m.stages {
+		if s.at.deal == "" || s.at.deal == deal {
+			g.names[s.at.model] = s.Stage
 		}
 	}
-	return names
+	return g.names
 }
 
 // about returns the facts as a deal sees them, or with "" the person's.
@@ -233,9 +276,9 @@ func (m *mind) subjects(model *ActiveModel) ([]string, error) {
 	}
 	deals := dealsOf(facts)
 	known := len(deals)
-	for at := range m.stages {
-		if at.model == model.Name && at.deal != "" && !slices.Contains(deals, at.deal) {
-			deals = append(deals, at.deal)
+	for _, s := range m.stages {
+		if s.at.model == model.Name && s.at.deal != "" && !slices.Contains(deals, s.at.deal) {
+			deals = append(deals, s.at.deal)
 		}
 	}
 	slices.Sort(deals[known:])
@@ -255,17 +298,29 @@ func (m *mind) is(of hub.SubjectKind) bool {
 	return m.Kind == of || (m.Kind == "" && of == hub.SubjectCustomer)
 }
 
-func (m *mind) changedStages() []hub.StageRecord {
-	var out []hub.StageRecord
-	for at, s := range m.stages {
-		if s.dirty {
-			subject := m.subject(at.deal)
-			subject.Kind = cmp.Or(s.kind, subject.Kind)
-			out = append(out, hub.StageRecord{
-				Subject: subject, CustomerID: m.ID, Model: at.model, Version: s.version, Stage: s.Stage,
-				Since: s.Since, By: s.By, DecidedAt: s.DecidedAt, WakesAt: s.WakesAt, Path: s.Path, Entered: s.entered, Adopted: s.adopted,
-			})
+// changedStages returns the standings to save.
+func (g *goes) changedStages() []hub.StageRecord {
+	changed := func(yield func(*mind, *standing) bool) {
+		for _, m := range g.order {
+			for _, s := range m.stages {
+				if s.dirty && m.Dirty && m.MergedInto == "" && !yield(m, s) {
+					return
+				}
+			}
 		}
+	}
+	n := 0
+	for range changed {
+		n++
+	}
+	out := make([]hub.StageRecord, 0, n)
+	for m, s := range changed {
+		subject := m.subject(s.at.deal)
+		subject.Kind = cmp.Or(s.kind, subject.Kind)
+		out = append(out, hub.StageRecord{
+			Subject: subject, CustomerID: m.ID, Model: s.at.model, Version: s.version, Stage: s.Stage,
+			Since: s.Since, By: s.By, DecidedAt: s.DecidedAt, WakesAt: s.WakesAt, Path: s.Path, Entered: s.entered, Adopted: s.adopted,
+		})
 	}
 	return out
 }
@@ -277,8 +332,8 @@ func (g *goes) recognise(m *mind, ev *hub.Event) {
 		return
 	}
 	m.Kind, m.Dirty = hub.SubjectCompany, true
-	for at, s := range m.stages {
-		if at.deal == "" && !s.WakesAt.IsZero() {
+	for _, s := range m.stages {
+		if s.at.deal == "" && !s.WakesAt.IsZero() {
 			s.WakesAt, s.dirty = time.Time{}, true
 		}
 	}

@@ -226,12 +226,12 @@ type harness struct {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func (h *harness) apply(ctx context.Context, t *testing.T, seq uint64, frame []hub.Event) {
+func (h *harness) apply(ctx context.Context, t testing.TB, seq uint64, frame []hub.Event) {
 	t.Helper()
 	h.applyTo(ctx, t, 0, seq, frame)
 }
 
-func (h *harness) applyTo(ctx context.Context, t *testing.T, partition int, seq uint64, frame []hub.Event) {
+func (h *harness) applyTo(ctx context.Context, t testing.TB, partition int, seq uint64, frame []hub.Event) {
 	t.Helper()
 	for range 5 {
 		err := h.pipeline.Apply(ctx, hub.EventFrame{Incarnation: "test", Partition: partition, Seq: seq, First: seq, Events: frame})

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -131,14 +130,12 @@ func (g *goes) introduce(m *mind, ev *hub.Event) error {
 	if err != nil {
 		return err
 	}
-	places := slices.SortedFunc(maps.Keys(m.stages), func(a, b place) int { return strings.Compare(a.model, b.model) })
 	for _, f := range g.followers(m, facts) {
-		for _, at := range places {
-			if at.deal != "" {
+		for _, s := range m.stages {
+			if s.at.deal != "" {
 				continue
 			}
-			s := m.stages[at]
-			if err := g.tellStage(m, f, at.model, s.Stage, s.Since, m.Sequence, hopsOf(ev)); err != nil {
+			if err := g.tellStage(m, f, s.at.model, s.Stage, s.Since, m.Sequence, hopsOf(ev)); err != nil {
 				return err
 			}
 		}

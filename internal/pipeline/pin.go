@@ -96,7 +96,7 @@ func (p *Pipeline) byHand(ctx context.Context, customerID, name string, subject 
 		if err := change(g, m, model, deal); err != nil {
 			return err
 		}
-		s := m.stages[place{model.Name, deal}]
+		s := m.stages.of(place{model.Name, deal})
 		cause := hub.Cause{Type: hub.CausePin, ID: name + "/" + strconv.FormatInt(m.Sequence, 10)}
 		hold, horizon := g.limits(model)
 		instant := maxTime(bounded(maxTime(m.DecidedAt, horizon), hold), s.DecidedAt)
@@ -240,7 +240,7 @@ func (g *goes) tellPin(m *mind, kind string, pin hub.PinRecord, who, why string,
 			continue
 		}
 		data.Customer = g.told(m, sub)
-		l, err := g.letter(id, kind, m, at, m.Sequence, data)
+		l, err := g.marshalled(id, kind, m, at, data)
 		if err != nil {
 			return err
 		}
@@ -253,7 +253,7 @@ func (g *goes) tellPin(m *mind, kind string, pin hub.PinRecord, who, why string,
 
 // outbox makes a fact that somebody can be told part of the feed.
 func (g *goes) outbox(m *mind, id, kind string, at time.Time, data any) error {
-	l, err := g.letter(id, kind, m, at, m.Sequence, data)
+	l, err := g.marshalled(id, kind, m, at, data)
 	if err != nil {
 		return err
 	}

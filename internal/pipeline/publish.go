@@ -211,7 +211,7 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 		}
 		reads := model.reads(moved)
 		for _, deal := range subjects {
-			s := m.stages[place{model.Name, deal}]
+			s := m.stages.of(place{model.Name, deal})
 			switch {
 			case s == nil:
 				if s, err = g.enter(m, model, deal, bounded(instant, hold).Add(hub.Resolution), true); err != nil {

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -30,6 +30,28 @@ type encoder struct {
 	buf []byte
 	err error
 }
+
+// encoders are used again: nobody keeps a buffer, what was written is copied out of it.
+var encoders = sync.Pool{New: func() any { return new(encoder) }}
+
+// newEncoder returns an encoder to write one text with. Whoever has it ends it with done.
+func newEncoder() *encoder {
+	e, _ := encoders.Get().(*encoder)
+	e.buf, e.err = e.buf[:0], nil
+	return e
+}
+
+// done returns what was written. The encoder is not used any more after it.
+func (e *encoder) done() (string, error) {
+	text, err := string(e.buf), e.err
+	if cap(e.buf) <= maxEncoder {
+		encoders.Put(e)
+	}
+	return text, err
+}
+
+// maxEncoder is the largest buffer that is kept, in bytes.
+const maxEncoder = 16 << 10
 
 func (e *encoder) text(s string) {
 	plain := true
@@ -346,18 +368,18 @@ func encodeIdentifiers(ids []hub.Identifier) (string, error) {
 	if len(ids) == 0 {
 		return "", nil
 	}
-	var e encoder
+	e := newEncoder()
 	e.identifiers(ids)
-	return string(e.buf), e.err
+	return e.done()
 }
 
 func encodeValues(m map[string]any) (string, error) {
 	if len(m) == 0 {
 		return "", nil
 	}
-	var e encoder
+	e := newEncoder()
 	e.values(m)
-	return string(e.buf), e.err
+	return e.done()
 }
 
 func decodeValues(text string) (map[string]any, error) {
@@ -442,9 +464,9 @@ func encodeTexts(list []string) (string, error) {
 	if len(list) == 0 {
 		return "", nil
 	}
-	var e encoder
+	e := newEncoder()
 	e.texts(list)
-	return string(e.buf), e.err
+	return e.done()
 }
 
 func decodeTexts(text string) []string {
@@ -458,31 +480,26 @@ func decodeTexts(text string) []string {
 	return list
 }
 
-// encodePrevious writes a map of texts in order of key, so that equal maps are equal texts.
-func encodePrevious(m map[string]string) (string, error) {
-	if len(m) == 0 {
+// encodePrevious writes an object of callbacks' ids by subscription.
+func encodePrevious(p hub.Previous) (string, error) {
+	if len(p) == 0 {
 		return "", nil
 	}
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	var e encoder
+	e := newEncoder()
 	e.raw("{")
-	for i, k := range keys {
+	for i := range p {
 		if i > 0 {
 			e.raw(",")
 		}
-		e.text(k)
+		e.text(p[i].Subscription)
 		e.raw(":")
-		e.text(m[k])
+		e.text(p[i].ID)
 	}
 	e.raw("}")
-	return string(e.buf), e.err
+	return e.done()
 }
 
-func decodePrevious(text string) map[string]string {
+func decodePrevious(text string) (p hub.Previous) {
 	if text == "" {
 		return nil
 	}
@@ -490,14 +507,17 @@ func decodePrevious(text string) map[string]string {
 	if json.Unmarshal([]byte(text), &m) != nil {
 		return nil
 	}
-	return m
+	for subscription, id := range m {
+		p = p.With(subscription, id)
+	}
+	return p
 }
 
 func encodeCause(c *hub.DeliveryCause) (string, error) {
 	if *c == (hub.DeliveryCause{}) {
 		return "", nil
 	}
-	var e encoder
+	e := newEncoder()
 	e.raw("{")
 	e.textField("transition_id", c.TransitionID)
 	e.textField("event_id", c.EventID)
@@ -505,7 +525,7 @@ func encodeCause(c *hub.DeliveryCause) (string, error) {
 	e.textField("reaction", c.Reaction)
 	e.textField("connection", c.Connection)
 	e.raw("}")
-	return string(e.buf), e.err
+	return e.done()
 }
 
 func decodeCause(text string) (c hub.DeliveryCause, err error) {
@@ -531,7 +551,7 @@ func encodeAttempt(a *hub.Attempt) (string, error) {
 	if a == nil {
 		return "", nil
 	}
-	var e encoder
+	e := newEncoder()
 	e.raw("{")
 	e.field("at")
 	e.buf = strconv.AppendInt(e.buf, a.At.UnixMicro(), 10)
@@ -540,7 +560,7 @@ func encodeAttempt(a *hub.Attempt) (string, error) {
 	e.textField("error", a.Error)
 	e.intField("duration", int64(a.Duration))
 	e.raw("}")
-	return string(e.buf), e.err
+	return e.done()
 }
 
 func decodeAttempt(text string) (*hub.Attempt, error) {

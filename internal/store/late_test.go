@@ -153,8 +153,9 @@ func TestLoadedIsWhatIsStored(t *testing.T) {
 				if err != nil {
 					return err
 				}
+				holders := holding(known)
 				for _, mark := range marks {
-					if r, ok := known[mark.Name()]; !ok || r.CustomerID != loaded.ID {
+					if r, ok := holders[mark.Name()]; !ok || r.CustomerID != loaded.ID {
 						t.Errorf("step %d: %s is %q's, want %q", step, mark.Key(), r.CustomerID, loaded.ID)
 					}
 				}
@@ -177,7 +178,7 @@ func TestLoadedIsWhatIsStored(t *testing.T) {
 					stage.WakesAt, stage.Path, loaded.Tags, loaded.Previous = time.Time{}, nil, nil, nil
 				case 2:
 					profile.Facts = fmt.Append(nil, "facts ", step)
-					loaded.Tags, loaded.Previous = []string{"t"}, map[string]string{"erp": fmt.Sprint(step)}
+					loaded.Tags, loaded.Previous = []string{"t"}, previous("erp", fmt.Sprint(step))
 				case 3:
 					added := hub.Identifier{Kind: hub.IdentifierPhone, Value: fmt.Sprint("+49", step)}
 					profile.Identifiers = append(profile.Identifiers, added)
@@ -193,7 +194,7 @@ func TestLoadedIsWhatIsStored(t *testing.T) {
 				}
 				c.Profiles, c.Stages = append(c.Profiles, loaded.Profiles...), append(c.Stages, loaded.Stages...)
 				if what == 7 {
-					profile.Key, stage.Stage, loaded.Previous = "undone", "undone", map[string]string{"erp": "undone"}
+					profile.Key, stage.Stage, loaded.Previous = "undone", "undone", previous("erp", "undone")
 					return errors.Join(tx.Save(ctx, c), errStopped)
 				}
 				return tx.Save(ctx, c)

@@ -77,9 +77,9 @@ func TestMerge(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			for name, r := range known {
+			for _, r := range known {
 				if r.CustomerID != ada.ID {
-					t.Errorf("%q points at %s", name, r.CustomerID)
+					t.Errorf("%q points at %s", r.Name(), r.CustomerID)
 				}
 			}
 			owners, err := tx.ProfileOwners(ctx, []string{eve.Profiles[0].ID})

@@ -43,11 +43,11 @@ func (t *postgresTx) Ledger(ctx context.Context, ids []string) (map[string]hub.L
 	return known, err
 }
 
-func (t *postgresTx) LockIdentifiers(ctx context.Context, ids []hub.Identifier) (map[hub.IdentifierName]hub.IdentifierRecord, error) {
-	found := make(map[hub.IdentifierName]hub.IdentifierRecord)
+func (t *postgresTx) LockIdentifiers(ctx context.Context, ids []hub.Identifier) ([]hub.IdentifierRecord, error) {
 	if len(ids) == 0 {
-		return found, nil
+		return nil, nil
 	}
+	var found []hub.IdentifierRecord
 	byHash := make(map[string]*hub.Identifier, len(ids))
 	for i := range ids {
 		byHash[string(identifierHash(&ids[i]))] = &ids[i]
@@ -75,7 +75,7 @@ func (t *postgresTx) LockIdentifiers(ctx context.Context, ids []hub.Identifier) 
 			}
 			if r.CustomerID != "" {
 				r.Identifier = identifierOf(r.Kind, r.Connection, r.Value, bits)
-				found[r.Name()] = r
+				found = append(found, r)
 			}
 			return nil
 		})

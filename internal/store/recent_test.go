@@ -29,7 +29,8 @@ func (b *bench) look(t *testing.T, ids, profiles []string, names []hub.Identifie
 		if s.Owners, err = tx.ProfileOwners(ctx, profiles); err != nil {
 			return err
 		}
-		s.Identifiers, err = tx.LockIdentifiers(ctx, names)
+		known, err := tx.LockIdentifiers(ctx, names)
+		s.Identifiers = holding(known)
 		return err
 	})
 	return s
@@ -110,7 +111,7 @@ func altered(kind, step int, now time.Time, p, other *hub.CustomerRecord) *hub.C
 	c := &hub.Changes{Customers: []*hub.CustomerRecord{p}}
 	switch kind {
 	case 0:
-		p.Profiles[0].Facts, p.Tags, p.Previous = fmt.Append(nil, "facts ", step), []string{"a", fmt.Sprint(step)}, map[string]string{"erp": fmt.Sprint(step)}
+		p.Profiles[0].Facts, p.Tags, p.Previous = fmt.Append(nil, "facts ", step), []string{"a", fmt.Sprint(step)}, previous("erp", fmt.Sprint(step))
 		c.Profiles = p.Profiles[:1]
 	case 1:
 		id := email(fmt.Sprintf("more%d@example.com", step))

@@ -42,18 +42,17 @@ type known struct {
 	stages   []int64 // and of record.Stages
 }
 
-// copy returns the customer for somebody who will change her. What is shared is never changed in place: facts, paths and
-// the identifiers, which can only be appended to.
+// copy returns the customer for somebody who will change her. What is shared is never changed in place (hub.Tx): facts, paths, tags,
+// the callbacks before and the identifiers, which can only be appended to.
 func (k *known) copy() *hub.CustomerRecord {
 	c := k.record
-	c.Tags, c.Previous = slices.Clone(c.Tags), maps.Clone(c.Previous)
 	c.Profiles, c.Stages, c.Pins = slices.Clone(c.Profiles), slices.Clone(c.Stages), slices.Clone(c.Pins)
 	return &c
 }
 
 // bytes is about what the customer takes in memory.
 func (k *known) bytes() int {
-	n := 768 + 64*len(k.record.Previous)
+	n := 768 + 96*len(k.record.Previous)
 	for i := range k.record.Profiles {
 		p := &k.record.Profiles[i]
 		n += 256 + len(p.Facts) + 128*len(p.Identifiers)
@@ -194,10 +193,10 @@ func (k *known) row(r *hub.CustomerRecord) {
 	c.FirstEventAt, c.DecidedAt, c.UpdatedAt = kept(r.FirstEventAt), kept(r.DecidedAt), kept(r.UpdatedAt)
 	c.Tags, c.Previous = nil, nil
 	if len(r.Tags) > 0 {
-		c.Tags = slices.Clone(r.Tags)
+		c.Tags = r.Tags
 	}
 	if len(r.Previous) > 0 {
-		c.Previous = maps.Clone(r.Previous)
+		c.Previous = r.Previous
 	}
 }
 
@@ -206,9 +205,8 @@ func (k *known) profile(r *hub.ProfileRecord, no int64) bool {
 	p := *r
 	p.Identifiers = nil
 	if len(r.Identifiers) > 0 {
-		p.Identifiers = slices.Clone(r.Identifiers)
+		p.Identifiers = slices.Clip(r.Identifiers)
 	}
-	p.Identifiers = slices.Clip(p.Identifiers)
 	if p.Facts == nil {
 		p.Facts = []byte{}
 	}

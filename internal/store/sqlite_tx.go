@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -49,8 +50,17 @@ type stageKey struct {
 
 // begin forgets the transaction before.
 func (t *sqliteTx) begin() {
-	t.asked, t.profiles, t.people, t.stages, t.pins = map[string]bool{}, map[string]owned{}, map[string]int64{}, map[stageKey]standing{}, 0
-	t.made, t.fresh = map[string]int64{}, map[string]bool{}
+	t.asked, t.fresh = emptied(t.asked), emptied(t.fresh)
+	t.profiles, t.people, t.made, t.stages, t.pins = emptied(t.profiles), emptied(t.people), emptied(t.made), emptied(t.stages), 0
+}
+
+// emptied returns m without its entries: the next transaction needs the room again, unless this one was unusually large.
+func emptied[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil || len(m) > turnRecords {
+		return map[K]V{}
+	}
+	clear(m)
+	return m
 }
 
 // binder binds the arguments of a prepared statement in turn; the first error stays.
@@ -161,12 +171,12 @@ func (t *sqliteTx) Ledger(_ context.Context, ids []string) (map[string]hub.Ledge
 	return known, nil
 }
 
-func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map[hub.IdentifierName]hub.IdentifierRecord, error) {
-	found := make(map[hub.IdentifierName]hub.IdentifierRecord, len(ids))
+func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) ([]hub.IdentifierRecord, error) {
+	found := make([]hub.IdentifierRecord, 0, len(ids))
 	for i := range ids {
 		name := ids[i].Name()
 		if r, ok := t.recent.identifiers.get(name); ok {
-			found[name] = r
+			found = append(found, r)
 			continue
 		}
 		b := t.prepare("SELECT kind, connection, value, flags, customer_id, profile_id FROM identifiers WHERE hash = $1 AND customer_id <> ''")
@@ -176,7 +186,7 @@ func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) (map
 				Identifier: identifierOf(s.ColumnText(0), s.ColumnText(1), s.ColumnText(2), s.ColumnInt64(3)),
 				CustomerID: s.ColumnText(4), ProfileID: s.ColumnText(5),
 			}
-			found[name] = r
+			found = append(found, r)
 			t.recent.identifiers.put(name, r, 1)
 		}
 		if err := b.end(); err != nil {
@@ -206,14 +216,16 @@ func (t *sqliteTx) ProfileOwners(_ context.Context, profileIDs []string) (map[st
 }
 
 func (t *sqliteTx) LockCustomers(_ context.Context, ids []string) (map[string]*hub.CustomerRecord, error) {
-	ids = slices.Compact(slices.Sorted(slices.Values(ids)))
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
 	found := make(map[string]*hub.CustomerRecord, len(ids))
-	loaded := make(map[string]*hub.CustomerRecord, len(ids))
+	loaded := map[string]*hub.CustomerRecord{} // those who were not asked for themselves, or are merged away
 	var read []*hub.CustomerRecord
 	for _, asked := range ids {
 		id := asked
 		for range maxChain {
-			c := loaded[id]
+			c := cmp.Or(found[id], loaded[id])
 			if c == nil {
 				c = t.lend(id)
 			}
@@ -227,7 +239,9 @@ func (t *sqliteTx) LockCustomers(_ context.Context, ids []string) (map[string]*h
 				}
 				read = append(read, c)
 			}
-			loaded[id] = c
+			if c.MergedInto != "" || id != asked {
+				loaded[id] = c
+			}
 			if c.MergedInto == "" {
 				found[asked] = c
 				break

@@ -154,7 +154,7 @@ func person(name string) *hub.CustomerRecord {
 	id := hub.DeriveID(hub.PrefixCustomer, profile)
 	return &hub.CustomerRecord{
 		ID: id, Kind: hub.SubjectCustomer, Sequence: 7, FirstEventAt: t0.Add(-time.Hour), DecidedAt: t0, CreatedAt: t0, UpdatedAt: t0.Add(time.Second),
-		Name: strings.ToUpper(name[:1]) + name[1:], Email: name + "@example.com", Tags: []string{"vip", "größe \"L\""}, Previous: map[string]string{"erp": "stg_1"},
+		Name: strings.ToUpper(name[:1]) + name[1:], Email: name + "@example.com", Tags: []string{"vip", "größe \"L\""}, Previous: previous("erp", "stg_1"),
 		Profiles: []hub.ProfileRecord{{
 			ID: profile, CustomerID: id, Connection: "shop", Key: "shop_customer\x1fshop\x1f" + name, Facts: []byte{0, 1, 2, 0xff},
 			Identifiers: []hub.Identifier{record("shop_customer", name, "shop"), email(name + "@example.com"), {Kind: "browser", Value: "b-" + name, Connection: "shop", Weak: true}},
@@ -258,4 +258,16 @@ func (b *bench) exec(t *testing.T, query string) {
 	if _, err := db.ExecContext(t.Context(), query); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// previous is a customer who was told of one callback.
+func previous(subscription, id string) hub.Previous { return hub.Previous{}.With(subscription, id) }
+
+// holding returns the identifiers by name.
+func holding(list []hub.IdentifierRecord) map[hub.IdentifierName]hub.IdentifierRecord {
+	all := map[hub.IdentifierName]hub.IdentifierRecord{}
+	for _, r := range list {
+		all[r.Name()] = r
+	}
+	return all
 }

@@ -170,7 +170,7 @@ func TestIdentifiersAndProfiles(t *testing.T) {
 				return err
 			}
 			want := email("ada@example.com")
-			diff(t, "identifiers", map[hub.IdentifierName]hub.IdentifierRecord{want.Name(): {Identifier: want, CustomerID: ada.ID, ProfileID: ada.Profiles[0].ID}}, got)
+			diff(t, "identifiers", map[hub.IdentifierName]hub.IdentifierRecord{want.Name(): {Identifier: want, CustomerID: ada.ID, ProfileID: ada.Profiles[0].ID}}, holding(got))
 			owners, err := tx.ProfileOwners(ctx, []string{ada.Profiles[0].ID, "prf_unknown"})
 			diff(t, "owners", map[string]string{ada.Profiles[0].ID: ada.ID}, owners)
 			return err
