@@ -55,20 +55,25 @@ type Batch[T, R any] struct {
 	space  chan struct{} // closed when room was made; nil while nobody waits for room
 	wake   chan struct{} // holds one token while the queue may be non-empty
 
-	last int           // records of the last write; Run's own
-	took time.Duration // by the last write; Run's own
+	tickets sync.Pool // of *Ticket[T, R] whose results were fetched by Do
+
+	// What follows is Run's own.
+	last  int           // records of the last write
+	took  time.Duration // by the last write
+	group []*Ticket[T, R]
+	items []T
 }
 
 // Ticket stands for one item in the queue.
 type Ticket[T, R any] struct {
 	item   T
-	done   chan struct{}
+	done   chan struct{} // holds a token once there is a result
 	result R
 	err    error
 }
 
 // New returns a Batch that does nothing until Run. size says how many records and bytes an item is; write writes items
-// in the order they came and returns one result for each, or an error for all.
+// in the order they came and returns one result for each, or an error for all. It must not keep the list of items.
 func New[T, R any](config Config, size func(T) (records, bytes int), write func(context.Context, []T) ([]R, error)) *Batch[T, R] {
 	if config.Records <= 0 || config.Bytes <= 0 || config.Queue <= 0 {
 		panic(fmt.Sprintf("batch: bounds must be positive: %+v", config))
@@ -79,26 +84,49 @@ func New[T, R any](config Config, size func(T) (records, bytes int), write func(
 // Do queues item and waits for its result. It returns ErrBusy at once when the queue is full, ErrClosed after Run has
 // ended, and the context's cause when that ends first: the item may be written all the same.
 func (b *Batch[T, R]) Do(ctx context.Context, item T) (R, error) {
-	t, err := b.Offer(item)
-	if err != nil {
-		var none R
+	var none R
+	t, _ := b.tickets.Get().(*Ticket[T, R])
+	if t == nil {
+		t = newTicket[T, R]()
+	}
+	t.item = item
+	if _, err := b.add(t, false); err != nil {
 		return none, err
 	}
-	return t.Wait(ctx)
+	select {
+	case <-t.done:
+		result, err := t.result, t.err
+		*t = Ticket[T, R]{done: t.done} // nobody else has it any more
+		b.tickets.Put(t)
+		return result, err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	}
 }
+
+func newTicket[T, R any]() *Ticket[T, R] { return &Ticket[T, R]{done: make(chan struct{}, 1)} }
 
 // Offer queues item without waiting. It returns ErrBusy when the queue is full and ErrClosed after Run has ended.
 func (b *Batch[T, R]) Offer(item T) (*Ticket[T, R], error) {
-	t, _, err := b.add(item, false)
-	return t, err
+	t := newTicket[T, R]()
+	t.item = item
+	if _, err := b.add(t, false); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // Put queues item and waits for room. It returns ErrClosed after Run has ended and the context's cause when that ends first.
 func (b *Batch[T, R]) Put(ctx context.Context, item T) (*Ticket[T, R], error) {
+	t := newTicket[T, R]()
+	t.item = item
 	for {
-		t, space, err := b.add(item, true)
+		space, err := b.add(t, true)
+		if err != nil {
+			return nil, err
+		}
 		if space == nil {
-			return t, err
+			return t, nil
 		}
 		select {
 		case <-space:
@@ -108,25 +136,24 @@ func (b *Batch[T, R]) Put(ctx context.Context, item T) (*Ticket[T, R], error) {
 	}
 }
 
-// add queues item. Where there is no room it returns ErrBusy, or with wait a channel that closes when there may be.
-func (b *Batch[T, R]) add(item T, wait bool) (*Ticket[T, R], <-chan struct{}, error) {
+// add queues t. Where there is no room it returns ErrBusy, or with wait a channel that closes when there may be.
+func (b *Batch[T, R]) add(t *Ticket[T, R], wait bool) (<-chan struct{}, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	}
 	if len(b.queue) >= b.config.Queue {
 		if !wait {
-			return nil, nil, ErrBusy
+			return nil, ErrBusy
 		}
 		if b.space == nil {
 			b.space = make(chan struct{})
 		}
-		return nil, b.space, nil
+		return b.space, nil
 	}
-	t := &Ticket[T, R]{item: item, done: make(chan struct{})}
 	b.queue = append(b.queue, t)
-	r, _ := b.size(item)
+	r, _ := b.size(t.item)
 	if b.queued += r; b.full != nil && b.queued >= b.want {
 		close(b.full)
 		b.full = nil
@@ -135,13 +162,14 @@ func (b *Batch[T, R]) add(item T, wait bool) (*Ticket[T, R], <-chan struct{}, er
 	case b.wake <- struct{}{}:
 	default:
 	}
-	return t, nil, nil
+	return nil, nil
 }
 
 // Wait returns the result of the item once it is written.
 func (t *Ticket[T, R]) Wait(ctx context.Context) (R, error) {
 	select {
 	case <-t.done:
+		t.done <- struct{}{} // for whoever asks again
 		return t.result, t.err
 	case <-ctx.Done():
 		var none R
@@ -225,7 +253,7 @@ func (b *Batch[T, R]) signalSpace() {
 	}
 }
 
-// take removes the next group from the queue: at least one item if there is any.
+// take removes the next group from the queue: at least one item if there is any. It is valid until it is flushed.
 func (b *Batch[T, R]) take() []*Ticket[T, R] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -241,36 +269,36 @@ func (b *Batch[T, R]) take() []*Ticket[T, R] {
 		return nil
 	}
 	b.queued -= records
-	group := make([]*Ticket[T, R], n)
-	copy(group, b.queue)
+	b.group = append(b.group[:0], b.queue[:n]...)
 	rest := copy(b.queue, b.queue[n:])
 	clear(b.queue[rest:])
 	b.queue = b.queue[:rest]
 	b.signalSpace()
-	return group
+	return b.group
 }
 
 // flush writes one group and answers everybody in it, whatever the write does.
 func (b *Batch[T, R]) flush(ctx context.Context, group []*Ticket[T, R]) {
-	items := make([]T, len(group))
-	b.last = 0
-	for i, t := range group {
-		items[i] = t.item
+	b.last, b.items = 0, b.items[:0]
+	for _, t := range group {
+		b.items = append(b.items, t.item)
 		records, _ := b.size(t.item)
 		b.last += records
 	}
 	began := time.Now()
-	results, err := b.guarded(ctx, items)
+	results, err := b.guarded(ctx, b.items)
 	b.took = time.Since(began)
-	if err == nil && len(results) != len(items) {
-		err = fmt.Errorf("batch: %d results for %d items", len(results), len(items))
+	if err == nil && len(results) != len(group) {
+		err = fmt.Errorf("batch: %d results for %d items", len(results), len(group))
 	}
 	for i, t := range group {
 		if t.err = err; err == nil {
 			t.result = results[i]
 		}
-		close(t.done)
+		t.done <- struct{}{} // from here on t is its waiter's
 	}
+	clear(group)
+	clear(b.items)
 }
 
 // guarded turns a panic of write into an error: it must not leave the waiters without an answer.

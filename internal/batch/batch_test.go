@@ -308,3 +308,43 @@ func TestHalvesTakeTurns(t *testing.T) {
 		stop()
 	})
 }
+
+// A ticket tells its result to everybody who asks, as often as they do; one whose Do has returned serves the next.
+func TestTicketsTellTheirResultAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := batch.New(batch.Config{Records: 10, Bytes: 10, Queue: 10}, one, func(_ context.Context, items []int) ([]int, error) {
+			time.Sleep(time.Second)
+			return items, nil
+		})
+		stop := start(t, b)
+		defer stop()
+		ticket, err := b.Offer(7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for i := range 5 {
+			all.Go(func() {
+				for range 3 {
+					if got, err := ticket.Wait(t.Context()); got != 7 || err != nil {
+						t.Errorf("the ticket says %d, %v", got, err)
+					}
+					if got, err := b.Do(t.Context(), 10+i); got != 10+i || err != nil {
+						t.Errorf("Do(%d) = %d, %v", 10+i, got, err)
+					}
+				}
+			})
+		}
+		for n := range 3 { // given up: its result must not reach whoever comes next
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			if _, err := b.Do(ctx, 100+n); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Do(%d): %v, want the deadline", 100+n, err)
+			}
+			cancel()
+			if got, err := b.Do(t.Context(), 200+n); got != 200+n || err != nil {
+				t.Errorf("Do(%d) = %d, %v", 200+n, got, err)
+			}
+		}
+		all.Wait()
+	})
+}
