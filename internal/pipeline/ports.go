@@ -18,10 +18,8 @@ type Store interface {
 	SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydrations []hub.HydrationRecord, dead []hub.DeadLetter) (existing int, err error)
 	// Webhooks returns the rows of those ids; unknown ids are absent.
 	Webhooks(ctx context.Context, ids []string) (map[string]hub.WebhookRecord, error)
-	// Due returns customers with a wake-up of model at or before until, oldest first.
+	// Due returns customers with a wake-up of model at or before until, oldest first: up to limit, none only where there are none.
 	Due(ctx context.Context, model string, until time.Time, limit int) ([]string, error)
-	// NextWake returns the earliest wake-up of any model, or zero.
-	NextWake(ctx context.Context) (time.Time, error)
 	// OldestHydration returns, per connection, the received_at of the oldest hydration row that is not dead.
 	OldestHydration(ctx context.Context) (map[string]time.Time, error)
 	// SaveHorizons publishes the rows; none of them ever moves At back.

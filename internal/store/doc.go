@@ -21,6 +21,9 @@
 // Indexes whose entries lie scattered cost the writer a page per event. Those of ids (of events, deliveries and webhooks) and of the customers'
 // history are entered thousands at a time (sqlite_late.go); a table says up to where, and what lies behind that is looked at row by row.
 //
+// The index of wake-ups is lazy there: an event of an active customer moves her wake-up later, and the index hears of it when the poll comes to
+// where the wake-up was (wake.go).
+//
 // On PostgreSQL transactions are READ COMMITTED and lock rows in one order everywhere: cursor, identifiers by hash,
 // customers by id, desired state, deliveries. A unique violation, a serialization failure and a deadlock are
 // hub.ErrConflict and repeat the closure; a lost connection is hub.ErrTransient.

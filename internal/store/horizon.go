@@ -2,39 +2,11 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
-
-// Due returns customers with a wake-up of model at or before until, oldest first.
-func (s *Store) Due(ctx context.Context, model string, until time.Time, limit int) ([]string, error) {
-	var ids []string
-	err := each(ctx, s.read, `SELECT customer_id FROM stages WHERE model = $1 AND wakes_at IS NOT NULL AND wakes_at <= $2 ORDER BY wakes_at, customer_id LIMIT $3`,
-		[]any{model, micros(until), limit}, func(scan func(...any) error) error {
-			var id string
-			err := scan(&id)
-			if len(ids) == 0 || ids[len(ids)-1] != id {
-				ids = append(ids, id)
-			}
-			return err
-		})
-	return ids, err
-}
-
-// NextWake returns the earliest wake-up of any model, or zero.
-func (s *Store) NextWake(ctx context.Context) (time.Time, error) {
-	// One seek per model instead of a scan of all wake-ups.
-	var next sql.NullInt64
-	err := one(ctx, s.read, distinct("model", "stages", "wakes_at IS NOT NULL")+
-		" SELECT min((SELECT min(x.wakes_at) FROM stages x WHERE x.model = d.name AND x.wakes_at IS NOT NULL)) FROM d WHERE d.name IS NOT NULL", nil, &next)
-	if err != nil || !next.Valid {
-		return time.Time{}, err
-	}
-	return at(next.Int64), nil
-}
 
 // Stale looks at up to limit customers who have ever been decided, in order of id after the id after, and returns those of them
 // whose stage in one of the models has another version than is given here, or who have no stage in it; with no models, all of them. next

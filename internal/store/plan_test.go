@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -18,12 +19,13 @@ func TestPartialIndexesAreUsed(t *testing.T) {
 		"SELECT d.no FROM deliveries d WHERE d.destination = 'x' AND " + of("d", claimable) + " AND d.due_at <= 1 ORDER BY d.due_at, d.state, d.no": "COVERING INDEX deliveries_due (destination=? AND due_at<?)",
 		"SELECT d.* FROM deliveries d WHERE d.destination = 'x' AND " + of("d", claimable) + " AND d.due_at <= 1 ORDER BY d.due_at, d.no LIMIT 1":   "INDEX deliveries_due (destination=? AND due_at<?)",
 		"SELECT count(*), min(due_at) FROM deliveries WHERE " + claimable + " AND due_at <= 1 AND no NOT IN (SELECT value FROM json_each('[1]'))":   "COVERING INDEX deliveries_due",
-		"SELECT count(*) FROM deliveries WHERE " + claimable:                                             "COVERING INDEX deliveries_due",
-		"UPDATE deliveries SET due_at = 1 WHERE " + claimable + " AND state = 'sending' AND due_at > 2":  "INDEX deliveries_due",
-		"SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' AND " + aside:                "INDEX deliveries_aside (state=?)",
-		"UPDATE deliveries SET state = 'due' WHERE destination = 'x' AND state = 'parked' AND " + aside:  "INDEX deliveries_aside (state=?)",
-		"SELECT id, no FROM deliveries WHERE state = 'dead' AND " + aside:                                "INDEX deliveries_aside (state=?)",
-		"SELECT 1 FROM deliveries WHERE slot = 'x' AND slot <> '' AND " + stillOpen:                      "INDEX deliveries_slot (slot=?)",
+		"SELECT count(*) FROM deliveries WHERE " + claimable:                                            "COVERING INDEX deliveries_due",
+		"UPDATE deliveries SET due_at = 1 WHERE " + claimable + " AND state = 'sending' AND due_at > 2": "INDEX deliveries_due",
+		"SELECT DISTINCT destination FROM deliveries WHERE state = 'parked' AND " + aside:               "INDEX deliveries_aside (state=?)",
+		"UPDATE deliveries SET state = 'due' WHERE destination = 'x' AND state = 'parked' AND " + aside: "INDEX deliveries_aside (state=?)",
+		"SELECT id, no FROM deliveries WHERE state = 'dead' AND " + aside:                               "INDEX deliveries_aside (state=?)",
+		"SELECT 1 FROM deliveries WHERE slot = 'x' AND slot <> '' AND " + stillOpen:                     "INDEX deliveries_slot (slot=?)",
+		lazySleepers: "INDEX stages_looks (model=? AND looks_at>? AND looks_at<?)",
 		"SELECT 1 FROM deliveries WHERE customer_id = 'x' AND key = 'y' AND key <> '' AND " + stillKeyed: "INDEX deliveries_key (customer_id=? AND key=?)",
 	} {
 		if plan := planOf(t, s, query); !strings.Contains(plan, index) || strings.Contains(plan, "SORTER") {
@@ -45,37 +47,54 @@ func TestDeliveriesAreWrittenWithoutTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	err = s.write(t.Context(), func(ctx context.Context, q keeper) error {
-		for _, query := range []string{insertDelivery, finishDelivery} {
-			opened := 0
-			err := each(ctx, q, "EXPLAIN "+query, filler(query), func(scan func(...any) error) error {
-				var address, p1, p2, p3 int64
-				var opcode string
-				if err := scan(&address, &opcode, &p1, &p2, &p3); err != nil {
-					return err
-				}
-				if opcode == "OpenEphemeral" {
-					opened++
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if opened > 0 {
-				t.Errorf("%s opens %d tables", query, opened)
-			}
+	for _, query := range []string{insertDelivery, finishDelivery} {
+		if opened := stepsOf(t, s, query)["OpenEphemeral"]; opened > 0 {
+			t.Errorf("%s opens %d tables", query, opened)
 		}
-		return nil
+	}
+}
+
+// An event that moves a wake-up later writes to the table of stages and to none of its indexes.
+func TestLaterWakesAreWrittenWithoutAnIndex(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.Context(), Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for query, want := range map[string]int{updateWake: 1, updateLook: 2, lookEarlier: 2} {
+		if written := stepsOf(t, s, query)["OpenWrite"]; written != want {
+			t.Errorf("%s writes to %d trees, not %d", query, written, want)
+		}
+	}
+}
+
+// stepsOf counts the operations of a writing statement by name.
+func stepsOf(t *testing.T, s *Store, query string) map[string]int {
+	t.Helper()
+	steps := map[string]int{}
+	err := s.write(t.Context(), func(ctx context.Context, q keeper) error {
+		return each(ctx, q, "EXPLAIN "+query, filler(query), func(scan func(...any) error) error {
+			var address, p1, p2, p3 int64
+			var opcode string
+			err := scan(&address, &opcode, &p1, &p2, &p3)
+			steps[opcode]++
+			return err
+		})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return steps
 }
 
 // filler is an argument for each placeholder.
 func filler(query string) []any {
-	args := make([]any, strings.Count(query, "$"))
+	n := 0
+	for strings.Contains(query, fmt.Sprintf("$%d", n+1)) {
+		n++
+	}
+	args := make([]any, n)
 	for i := range args {
 		args[i] = 0
 	}
@@ -85,7 +104,7 @@ func filler(query string) []any {
 func planOf(t *testing.T, s *Store, query string) string {
 	t.Helper()
 	var lines []string
-	err := each(t.Context(), s.read, "EXPLAIN QUERY PLAN "+query, nil, func(scan func(...any) error) error {
+	err := each(t.Context(), s.read, "EXPLAIN QUERY PLAN "+query, filler(query), func(scan func(...any) error) error {
 		var id, parent, unused int64
 		var detail string
 		err := scan(&id, &parent, &unused, &detail)

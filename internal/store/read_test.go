@@ -217,9 +217,7 @@ func TestWebhookRows(t *testing.T) {
 func TestWakes(t *testing.T) {
 	on(t, func(t *testing.T, b *bench) {
 		ctx := t.Context()
-		if next := must(b.NextWake(ctx))(t); !next.IsZero() {
-			t.Errorf("empty: %v", next)
-		}
+		diff(t, "empty", []string(nil), must(b.Due(ctx, "clc", t0.AddDate(100, 0, 0), 10))(t))
 		var people []*hub.CustomerRecord
 		for i := range 5 {
 			p := person(fmt.Sprintf("p%d", i))
@@ -234,9 +232,8 @@ func TestWakes(t *testing.T) {
 		b.apply(t, changes(people...))
 		diff(t, "due, the oldest first", []string{people[4].ID, people[3].ID}, must(b.Due(ctx, "clc", t0.Add(2*time.Hour), 10))(t))
 		diff(t, "at most", []string{people[4].ID}, must(b.Due(ctx, "clc", t0.Add(9*time.Hour), 1))(t))
-		if next := must(b.NextWake(ctx))(t); !next.Equal(t0.Add(time.Minute)) {
-			t.Errorf("next wake %v", next)
-		}
+		diff(t, "of the other model", []string{people[0].ID}, must(b.Due(ctx, "rfm", t0.Add(time.Minute), 10))(t))
+		diff(t, "not yet", []string(nil), must(b.Due(ctx, "rfm", t0.Add(time.Minute-time.Microsecond), 10))(t))
 	})
 }
 

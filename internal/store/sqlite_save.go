@@ -114,45 +114,64 @@ func (t *sqliteTx) saveStages(c *hub.Changes) error {
 	for i := range c.Stages {
 		r := &c.Stages[i]
 		key := stageKey{r.CustomerID, r.Subject, r.Model}
-		row, loaded := t.stages[key]
-		var b binder
-		switch {
-		case loaded && row.wakes.Equal(r.WakesAt):
-			b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6 WHERE no = $7")
-			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).int(row.no)
-		case loaded:
-			b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7 WHERE no = $8")
-			b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path).wake(r.WakesAt).int(row.no)
-		default:
-			whole := func(query string) error {
-				b := t.prepare(query)
-				b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
-				return b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path).time(entered(r)).int(bit(r.Adopted)).run()
-			}
-			no, err := t.insertOr(whole, insertStage+" DO NOTHING", insertStage+replaceStage)
-			if err != nil {
+		if row, loaded := t.stages[key]; loaded {
+			if err := t.updateStage(r, row); err != nil {
 				return err
 			}
-			if no != 0 {
-				t.stages[key] = standing{no, r.WakesAt}
-			}
+			t.stages[key] = standing{row.no, r.WakesAt}
 			continue
 		}
-		if err := b.run(); err != nil {
+		whole := func(query string) error {
+			b := t.prepare(query)
+			b.text(r.CustomerID).text(string(r.Subject.Kind)).text(r.Subject.ID).text(r.Model)
+			return b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).wake(r.WakesAt).bytes(r.Path).time(entered(r)).int(bit(r.Adopted)).run()
+		}
+		no, err := t.insertOr(whole, insertStage+" DO NOTHING", insertStage+replaceStage)
+		if err != nil {
 			return err
 		}
-		if loaded {
-			t.stages[key] = standing{row.no, r.WakesAt}
+		if no != 0 {
+			t.stages[key] = standing{no, r.WakesAt}
 		}
 	}
 	return nil
 }
 
+// updateStage updates a loaded row, and its looks_at only where it must (wake.go). A wake-up that has passed is about to be looked at, or has
+// just been: there its looks_at follows at once, which spares the poll a second look.
+func (t *sqliteTx) updateStage(r *hub.StageRecord, row standing) error {
+	ahead := row.wakes.After(r.DecidedAt) && !r.WakesAt.IsZero()
+	var b binder
+	switch {
+	case row.wakes.Equal(r.WakesAt):
+		b = t.prepare("UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6 WHERE no = $7")
+	case ahead:
+		b = t.prepare(updateWake)
+	default:
+		b = t.prepare(updateLook)
+	}
+	b.int(int64(r.Version)).text(r.Stage).time(r.Since).text(r.By).time(r.DecidedAt).bytes(r.Path)
+	if !row.wakes.Equal(r.WakesAt) {
+		b.wake(r.WakesAt)
+	}
+	if err := b.int(row.no).run(); err != nil || !ahead || !r.WakesAt.Before(row.wakes) {
+		return err
+	}
+	b = t.prepare(lookEarlier)
+	return b.time(r.WakesAt).int(row.no).run()
+}
+
 const (
-	insertStage = `INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, entered_at, adopted)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (customer_id, subject_kind, subject_id, model)`
+	updateWake  = "UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7 WHERE no = $8"
+	updateLook  = "UPDATE stages SET version = $1, stage = $2, since = $3, decided_by = $4, decided_at = $5, path = $6, wakes_at = $7, looks_at = $7 WHERE no = $8"
+	lookEarlier = "UPDATE stages SET looks_at = $1 WHERE no = $2 AND looks_at > $1"
+)
+
+const (
+	insertStage = `INSERT INTO stages (customer_id, subject_kind, subject_id, model, version, stage, since, decided_by, decided_at, wakes_at, path, entered_at, adopted, looks_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $10) ON CONFLICT (customer_id, subject_kind, subject_id, model)`
 	replaceStage = ` DO UPDATE SET version = excluded.version, stage = excluded.stage, since = excluded.since,
-		decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path`
+		decided_by = excluded.decided_by, decided_at = excluded.decided_at, wakes_at = excluded.wakes_at, path = excluded.path, looks_at = excluded.looks_at`
 )
 
 func (t *sqliteTx) saveLedger(c *hub.Changes, bodies []encodedText) error {

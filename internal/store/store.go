@@ -35,6 +35,8 @@ type Store struct {
 	claims *claims
 	// numbered: outbox rows have their position from the beginning (SQLite), see relay.go.
 	numbered bool
+	// lazy: wake-ups are found by looks_at (SQLite), see wake.go.
+	lazy bool
 	// counting is held by who reads histories.
 	counting chan struct{}
 
@@ -54,7 +56,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{now: o.Now, log: o.Log, counting: make(chan struct{}, 1)}
 	var err error
 	if o.URL == "" {
-		s.late, s.numbered = true, true
+		s.late, s.numbered, s.lazy = true, true, true
 		s.claims = newClaims(o.Dir)
 		err = s.openSQLite(ctx, o)
 	} else {
