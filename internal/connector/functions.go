@@ -288,8 +288,10 @@ func parseTime(s, zone string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && len(s) > 8 {
-		return epoch(n)
+	if len(s) > 8 && strings.IndexByte(s[1:], '-') < 0 { // a date is not tried as a number: that would make an error for each
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return epoch(n)
+		}
 	}
 	for _, layout := range layouts {
 		if t, err := time.Parse(layout, s); err == nil {

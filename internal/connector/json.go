@@ -57,8 +57,11 @@ var fields = sync.Pool{New: func() any { return new([]field) }}
 
 const maxFields = 1024 // of a list that is kept
 
-// noMembers is the object of which nothing was kept; nobody writes to decoded values.
-var noMembers = map[string]any{}
+// noMembers is the object of which nothing was kept, noElements the empty list; nobody writes to decoded values.
+var (
+	noMembers      = map[string]any{}
+	noElements any = []any{}
+)
 
 type decoder struct {
 	s      []byte
@@ -206,12 +209,12 @@ func (d *decoder) array(depth int, want bool) (any, error) {
 		return nil, d.fail("nested deeper than " + strconv.Itoa(maxDepth))
 	}
 	d.i++
-	list := []any{}
 	d.space()
 	if d.i < len(d.s) && d.s[d.i] == ']' {
 		d.i++
-		return list, nil
+		return noElements, nil
 	}
+	var list []any
 	for {
 		v, err := d.value(depth, want)
 		if err != nil {
@@ -224,8 +227,12 @@ func (d *decoder) array(depth int, want bool) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !more {
+		switch {
+		case more:
+		case want:
 			return list, nil
+		default:
+			return nil, nil
 		}
 	}
 }
