@@ -38,6 +38,7 @@ type waitingFrame struct {
 	seq       uint64
 	partition int
 	oldest    time.Time
+	id        string // its Nats-Msg-Id, of EVENTS only
 }
 
 func (k *backlog) init(partitions int) {
@@ -68,14 +69,14 @@ func (k *backlog) applied(p int, seq uint64) {
 	k.floors[p] = max(k.floors[p], seq)
 }
 
-// behind returns the sequences of the frames of a partition that are known to wait after seq, in order.
-func (k *backlog) behind(p int, seq uint64) []uint64 {
+// behind returns the frames of a partition that are known to wait after seq, in order.
+func (k *backlog) behind(p int, seq uint64) []waitingFrame {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var out []uint64
+	var out []waitingFrame
 	for _, f := range k.streams[streamEvents].frames {
 		if f.partition == p && f.seq > seq {
-			out = append(out, f.seq)
+			out = append(out, f)
 		}
 	}
 	return out
@@ -211,6 +212,7 @@ func (b *Bus) followFrom(ctx context.Context, stream string) error {
 			if f.partition, err = partitionOf(msg.Subject()); err != nil || f.partition >= b.config.Partitions {
 				counts = false
 			}
+			f.id = msg.Headers().Get(jetstream.MsgIDHeader)
 		}
 		f.oldest = header.oldest
 		b.backlog.saw(stream, f, counts)

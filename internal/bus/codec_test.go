@@ -277,6 +277,7 @@ func FuzzEvents(f *testing.F) {
 			if diff := cmp.Diff(events[i], again, compare); err != nil || diff != "" {
 				t.Fatalf("second time: %v\n%s\n%s", err, text, diff)
 			}
+			sameAsRead(t, "handed over", &events[i])
 		}
 	})
 }

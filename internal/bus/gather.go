@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/stagewire/stagewire/internal/hub"
 )
 
 // Frames of EVENTS are worth filling: a SQL transaction costs its pages and its fsync whether it holds forty events or
@@ -23,6 +25,7 @@ type ahead struct {
 	// joined is the last frame that was applied together with an earlier one, since the consumer was looked up: when it
 	// comes itself it need not be read.
 	joined uint64
+	handed handover[hub.Event]
 }
 
 // together notes that everything through seq has been applied; 0 forgets it, for a consumer that may begin again further back.
@@ -38,18 +41,38 @@ func (a *ahead) wasJoined(seq uint64) bool {
 	return seq <= a.joined
 }
 
-func (a *ahead) published(seq uint64) {
+// publishing notes that a frame is sent, and its events where they are to be handed over.
+func (a *ahead) publishing(id string, events []hub.Event, bytes int) {
+	if events == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.handed.put(id, events, bytes)
+}
+
+// published notes that a frame is stored.
+func (a *ahead) published(id string, seq uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handed.stored(id, seq)
 	if len(a.seqs) > 1024 { // applied elsewhere
 		a.seqs = a.seqs[:0]
 	}
 	a.seqs = append(a.seqs, seq)
 }
 
+// take gives the events of a frame away, nil where they are not at hand or more than room. It is also for one that failed.
+func (a *ahead) take(id string, room int) []hub.Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.handed.take(id, room)
+}
+
 func (a *ahead) applied(seq uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.handed.handled(seq)
 	kept := a.seqs[:0]
 	for _, s := range a.seqs {
 		if s > seq {

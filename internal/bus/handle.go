@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -205,7 +207,14 @@ func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func (b *Bus) handleWebhooks(m *message.Message) error {
 	_, seq, _ := b.streamOf(m)
-	header, webhooks, err := decodeWebhookFrame(m.Payload)
+	frame := b.webhooks.take(m.Metadata[jetstream.MsgIDHeader])
+	if frame == nil {
+		var err error
+		if frame, err = b.payload(m, streamWebhooks, seq); err != nil {
+			return err
+		}
+	}
+	header, webhooks, err := decodeWebhookFrame(frame)
 	if err != nil {
 		return err
 	}
@@ -227,6 +236,21 @@ func (b *Bus) handleWebhooks(m *message.Message) error {
 	return nil
 }
 
+// payload returns what a message holds that was not handed over: its own, or the stream's where headers alone are delivered.
+func (b *Bus) payload(m *message.Message, stream string, seq uint64) ([]byte, error) {
+	if !b.handsOver() {
+		return m.Payload, nil
+	}
+	msg, err := b.message(m.Context(), stream, seq)
+	if err != nil {
+		return nil, err
+	}
+	return msg.Data, nil
+}
+
+// handsOver reports whether what this process stores is handled by it alone.
+func (b *Bus) handsOver() bool { return b.Embedded() }
+
 func (b *Bus) handleEvents(m *message.Message) error {
 	_, seq, _ := b.streamOf(m)
 	p, err := partitionOf(message.SubscribeTopicFromCtx(m.Context()))
@@ -245,9 +269,15 @@ func (b *Bus) handleEvents(m *message.Message) error {
 		m.Metadata[metaRead], m.Metadata[metaOutcome] = "1", outcomeMoved
 		return nil
 	}
-	events, err := decodeEvents(m.Payload)
-	if err != nil {
-		return err
+	events := b.ahead[p].take(m.Metadata[jetstream.MsgIDHeader], math.MaxInt)
+	if events == nil {
+		data, err := b.payload(m, streamEvents, seq)
+		if err != nil {
+			return err
+		}
+		if events, err = decodeEvents(data); err != nil {
+			return err
+		}
 	}
 	m.Metadata[metaRead] = "1"
 	ctx, cancel := graceful(m.Context())
@@ -359,37 +389,47 @@ func (b *Bus) applySafely(ctx context.Context, frame hub.EventFrame) (err error)
 // join adds the frames that already wait behind this one: a transaction of many small frames costs hardly more than of one.
 // Those joined are known as applied when they come and are acked unread. What cannot be read here is left for its own turn.
 func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
-	for _, seq := range b.backlog.behind(frame.Partition, frame.Seq) {
-		if len(frame.Events) >= joinRecords {
+	for _, waits := range b.backlog.behind(frame.Partition, frame.Seq) {
+		room := joinRecords - len(frame.Events)
+		if room <= 0 {
 			return
 		}
-		msg, err := b.message(ctx, streamEvents, seq)
-		if err != nil {
-			return
-		}
-		header, err := readFrameHeader(msg.Header)
-		if err != nil {
+		header, events, err := b.waitingEvents(ctx, waits, room)
+		if err != nil || len(events) > room {
 			return
 		}
 		if header.moved {
-			frame.Seq = seq
+			frame.Seq = waits.seq
 			continue
 		}
-		events, err := decodeEvents(msg.Data)
-		if err != nil || len(frame.Events)+len(events) > joinRecords {
-			return
-		}
 		if len(frame.Events) == 0 {
-			frame.First, frame.Oldest = seq, header.oldest
+			frame.First, frame.Oldest = waits.seq, header.oldest
 		} else if header.oldest.Before(frame.Oldest) {
 			frame.Oldest = header.oldest
 		}
-		if frame.Seq = seq; len(frame.Events) == 0 {
+		if frame.Seq = waits.seq; len(frame.Events) == 0 {
 			frame.Events = events
 		} else {
 			frame.Events = append(frame.Events, events...)
 		}
 	}
+}
+
+// waitingEvents returns a frame that waits: what was handed over, where it is there and has room, else from the stream.
+func (b *Bus) waitingEvents(ctx context.Context, waits waitingFrame, room int) (frameHeader, []hub.Event, error) {
+	if events := b.ahead[waits.partition].take(waits.id, room); events != nil {
+		return frameHeader{oldest: waits.oldest}, events, nil
+	}
+	msg, err := b.message(ctx, streamEvents, waits.seq)
+	if err != nil {
+		return frameHeader{}, nil, err
+	}
+	header, err := readFrameHeader(msg.Header)
+	if err != nil || header.moved {
+		return header, nil, err
+	}
+	events, err := decodeEvents(msg.Data)
+	return header, events, err
 }
 
 func metadataHeader(m *message.Message) map[string][]string {

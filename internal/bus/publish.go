@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,8 +37,10 @@ func (b *Bus) newPublishers() {
 			func(w hub.Webhook) (int, int) { return 1, len(w.Body) + 512 },
 			b.webhookWriter(shard)))
 	}
+	b.webhooks.frames.limit = handoverWebhooks
 	b.ahead = make([]ahead, b.config.Partitions)
 	for p := range b.config.Partitions {
+		b.ahead[p].handed.limit = handoverEvents
 		b.partitions = append(b.partitions, batch.New(
 			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: eventQueue, Hold: b.ahead[p].hold},
 			func(c eventChunk) (int, int) { return c.records, len(c.text) + 1 },
@@ -89,11 +92,16 @@ func (b *Bus) webhookWriter(shard int) func(context.Context, []hub.Webhook) ([]h
 		}
 		buffer = appendWebhookFrame(buffer[:0], header, webhooks)
 		msg := newFrame(subject, header, buffer)
+		id := msg.Header[jetstream.MsgIDHeader][0]
+		if b.handsOver() && b.onWebhooks != nil {
+			b.webhooks.put(id, buffer)
+		}
 		seq, err := b.publishFrame(ctx, b.links[linkWebhooks], streamWebhooks, msg, len(webhooks))
 		if cap(buffer) > 2*maxFrameBytes {
 			buffer = nil // one huge webhook should not hold its memory for ever
 		}
 		if err != nil {
+			b.webhooks.take(id) // whether it is stored is not known: if it is, it is read
 			return nil, err
 		}
 		b.pace.stored(len(webhooks))
@@ -116,11 +124,13 @@ type eventChunk struct {
 	text    []byte
 	records int
 	oldest  time.Time
+	events  []hub.Event // as they will be read; nil where another process may apply them
 }
 
 // PublishEvents stores events, each in its partition, and returns once all are on stable storage. Events of one partition
 // keep their order. After an error some may be stored: publish all again, the ledger knows them. It wraps hub.ErrInvalid
 // where an event cannot be encoded (none is stored then), hub.ErrBusy while the disk is full, else hub.ErrTransient.
+// Events belong to who applies them from then on.
 func (b *Bus) PublishEvents(ctx context.Context, events []hub.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -159,7 +169,11 @@ func (b *Bus) chunk(events []hub.Event) ([][]eventChunk, error) {
 		p := ev.Partition(b.config.Partitions)
 		if n := len(chunks[p]); n == 0 || chunks[p][n-1].records == maxRecords || len(chunks[p][n-1].text) > maxFrameBytes*3/4 {
 			expected := min((len(events)-i)*eventBytes/b.config.Partitions, maxFrameBytes)
-			chunks[p] = append(chunks[p], eventChunk{oldest: ev.ReceivedAt, text: make([]byte, 0, expected)})
+			c := eventChunk{oldest: ev.ReceivedAt, text: make([]byte, 0, expected)}
+			if b.handsOver() {
+				c.events = make([]hub.Event, 0, min((len(events)-i+b.config.Partitions-1)/b.config.Partitions, maxRecords))
+			}
+			chunks[p] = append(chunks[p], c)
 		}
 		c := &chunks[p][len(chunks[p])-1]
 		if c.records > 0 {
@@ -173,7 +187,9 @@ func (b *Bus) chunk(events []hub.Event) ([][]eventChunk, error) {
 		if len(c.text)-before+1024 > b.maxPayload-maxFrameBytes {
 			return nil, fmt.Errorf("event %s of %d bytes is larger than NATS takes: %w", ev.ID, len(c.text)-before, hub.ErrInvalid)
 		}
-		c.records++
+		if c.records++; b.handsOver() {
+			c.events = append(c.events, asRead(ev))
+		}
 		if ev.ReceivedAt.Before(c.oldest) {
 			c.oldest = ev.ReceivedAt
 		}
@@ -200,15 +216,31 @@ func (b *Bus) eventWriter(p int) func(context.Context, []eventChunk) ([]struct{}
 		buffer = append(buffer, ']')
 		msg := newFrame(subject, header, buffer)
 		msg.Header["Content-Type"] = []string{"application/cloudevents-batch+json"}
+		id := msg.Header[jetstream.MsgIDHeader][0]
+		b.ahead[p].publishing(id, eventsOf(chunks, records), len(buffer))
 		seq, err := b.publishFrame(ctx, b.links[linkEvents], streamEvents, msg, records)
 		if err == nil {
-			b.ahead[p].published(seq)
+			b.ahead[p].published(id, seq)
+		} else {
+			b.ahead[p].take(id, math.MaxInt) // whether it is stored is not known: if it is, it is read
 		}
 		if cap(buffer) > 2*maxFrameBytes {
 			buffer = nil
 		}
 		return make([]struct{}, len(chunks)), err
 	}
+}
+
+// eventsOf returns what the chunks of one frame hold, nil where they do not have it.
+func eventsOf(chunks []eventChunk, records int) []hub.Event {
+	if len(chunks) == 1 || chunks[0].events == nil {
+		return chunks[0].events
+	}
+	events := make([]hub.Event, 0, records)
+	for i := range chunks {
+		events = append(events, chunks[i].events...)
+	}
+	return events
 }
 
 // publishFrame publishes one frame and returns its sequence.

@@ -101,6 +101,7 @@ func (b *Bus) makeStreams(ctx context.Context) error {
 	}
 	_, err := b.links[linkRequest].js.CreateOrUpdateConsumer(ctx, streamWebhooks, jetstream.ConsumerConfig{
 		Durable: consumerNormalize, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: webhooksInHand,
+		HeadersOnly: b.handsOver(),
 	})
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", consumerNormalize, err)
@@ -233,7 +234,7 @@ func (b *Bus) eventsConsumer(ctx context.Context, subject string) (jetstream.Con
 	b.ahead[p].together(0)
 	name, js := consumerApply+strconv.Itoa(p), b.links[linkConsume].js
 	if b.config.Cursors == nil {
-		return js.CreateOrUpdateConsumer(ctx, streamEvents, applyConfig(name, subject, 0))
+		return js.CreateOrUpdateConsumer(ctx, streamEvents, b.applyConfig(name, subject, 0))
 	}
 	if err := b.checkCursors(ctx); err != nil {
 		return nil, err
@@ -256,16 +257,17 @@ func (b *Bus) eventsConsumer(ctx context.Context, subject string) (jetstream.Con
 	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, err
 	}
-	consumer, err = js.CreateConsumer(ctx, streamEvents, applyConfig(name, subject, applied[p]+1))
+	consumer, err = js.CreateConsumer(ctx, streamEvents, b.applyConfig(name, subject, applied[p]+1))
 	if errors.Is(err, jetstream.ErrConsumerExists) { // another process was faster
 		return js.Consumer(ctx, streamEvents, name)
 	}
 	return consumer, err
 }
 
-func applyConfig(name, subject string, from uint64) jetstream.ConsumerConfig {
+func (b *Bus) applyConfig(name, subject string, from uint64) jetstream.ConsumerConfig {
 	config := jetstream.ConsumerConfig{
 		Durable: name, FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 1,
+		HeadersOnly:   b.handsOver(),
 		MemoryStorage: from > 0, // the cursor is the truth; keeping the ack floor on disk would be wasted writes
 	}
 	if from > 0 {
