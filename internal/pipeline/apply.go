@@ -128,6 +128,7 @@ type goes struct {
 	// Room that one event after the other uses: what is made in it is copied out, or not needed any more, before it is used again.
 	data, envelope []byte            // see letter
 	names          map[string]string // see stageNames
+	moves          []hub.Transition  // of the present go, which is one customer's
 }
 
 func (p *Pipeline) begin(ctx context.Context, tx hub.Tx) (*goes, error) {

@@ -40,7 +40,7 @@ type round struct {
 	due func(model *ActiveModel, deal string, s *standing) bool
 	// enter is called for a subject without a standing; nil leaves it without one.
 	enter func(model *ActiveModel, deal string) (*standing, error)
-	moved map[string]bool // models in which somebody moved or entered
+	moved []string // models in which somebody moved or entered
 }
 
 // decideEvent chains what was due before the event, folds it, decides, and chains up to the horizon. A merge brings facts
@@ -51,8 +51,8 @@ func (g *goes) decideEvent(ctx context.Context, m *mind, ev *hub.Event, profileI
 	if late {
 		g.tally.late++
 	}
-	entered := map[string]bool{}
-	if err := g.enterAll(m, at, entered); err != nil {
+	entered, err := g.enterAll(m, at)
+	if err != nil {
 		return err
 	}
 	if !late {
@@ -128,7 +128,7 @@ func (g *goes) round(m *mind, r round) error {
 				if s, err = r.enter(model, deal); err != nil {
 					return err
 				}
-				r.moved[model.Name] = true
+				r.moved = noted(r.moved, model.Name)
 			}
 			if !fresh && !reads && !r.due(model, deal, s) {
 				continue
@@ -138,7 +138,7 @@ func (g *goes) round(m *mind, r round) error {
 				return err
 			}
 			if moved {
-				r.moved[model.Name] = true
+				r.moved = noted(r.moved, model.Name)
 			}
 		}
 	}
@@ -146,14 +146,22 @@ func (g *goes) round(m *mind, r round) error {
 }
 
 // reads reports whether the model reads the stage of one of those.
-func (model *ActiveModel) reads(moved map[string]bool) bool {
-	return len(moved) > 0 && slices.ContainsFunc(model.UsesModels(), func(name string) bool { return moved[name] })
+func (model *ActiveModel) reads(moved []string) bool {
+	return len(moved) > 0 && slices.ContainsFunc(model.UsesModels(), func(name string) bool { return slices.Contains(moved, name) })
+}
+
+// noted returns names with name among them, once.
+func noted(names []string, name string) []string {
+	if slices.Contains(names, name) {
+		return names
+	}
+	return append(names, name)
 }
 
 // decideLate decides anew at the horizon after facts changed in the past.
 func (g *goes) decideLate(ctx context.Context, m *mind, ev *hub.Event, cause hub.Cause) error {
 	err := g.round(m, round{
-		cause: cause, latest: true, moved: map[string]bool{},
+		cause: cause, latest: true,
 		due: func(*ActiveModel, string, *standing) bool { return true },
 	})
 	if err != nil {
@@ -165,26 +173,26 @@ func (g *goes) decideLate(ctx context.Context, m *mind, ev *hub.Event, cause hub
 	return g.effects(ctx, m, ev)
 }
 
-// enterAll gives the person and her deals a standing in every model they have none in yet, and notes which those are.
-func (g *goes) enterAll(m *mind, at time.Time, entered map[string]bool) error {
+// enterAll gives the person and her deals a standing in every model they have none in yet, and returns which those are.
+func (g *goes) enterAll(m *mind, at time.Time) (entered []string, err error) {
 	known := !m.DecidedAt.IsZero()
 	for i := range g.program.Models {
 		model := &g.program.Models[i]
 		subjects, err := m.subjects(model)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, deal := range subjects {
 			if m.stages.of(place{model.Name, deal}) != nil {
 				continue
 			}
 			if _, err := g.enter(m, model, deal, at, known); err != nil {
-				return err
+				return nil, err
 			}
-			entered[model.Name] = true
+			entered = noted(entered, model.Name)
 		}
 	}
-	return nil
+	return entered, nil
 }
 
 // enter gives somebody a first standing in a model: empty facts, just before the first event. Who was known before the model was
@@ -306,7 +314,7 @@ func (g *goes) follow(m *mind, model string, at time.Time, cause hub.Cause) erro
 		return nil
 	}
 	return g.round(m, round{
-		cause: cause, instant: at, moved: map[string]bool{model: true},
+		cause: cause, instant: at, moved: []string{model},
 		due: func(*ActiveModel, string, *standing) bool { return false },
 	})
 }
@@ -314,7 +322,7 @@ func (g *goes) follow(m *mind, model string, at time.Time, cause hub.Cause) erro
 func (g *goes) move(m *mind, model *ActiveModel, deal, from, to string, at time.Time, rule int, cause hub.Cause, why string) {
 	m.raise()
 	subject := m.subject(deal)
-	m.moves = append(m.moves, hub.Transition{
+	g.moves = append(g.moves, hub.Transition{
 		ID:      hub.DeriveID(hub.PrefixTransition, string(subject.Kind), subject.ID, model.Name, cause.Type, cause.ID, strconv.FormatInt(at.UnixMilli(), 10), to),
 		Subject: subject, CustomerID: m.ID, Model: model.Name, Version: model.Version, From: from, To: to,
 		At: at, DecidedAt: g.now, Sequence: m.Sequence, Cause: cause, Rule: rule, Why: why,

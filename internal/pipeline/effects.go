@@ -18,8 +18,8 @@ func CallbackDestination(subscription string) string { return hub.SubscriptionPr
 
 // effects ends a go: of each model's moves the last is told and acted upon, unless the go ends where it began.
 func (g *goes) effects(ctx context.Context, m *mind, ev *hub.Event) error {
-	moves := m.moves
-	m.moves = nil
+	moves := g.moves
+	g.moves = g.moves[:0]
 	first, last := map[place]int{}, map[place]int{}
 	for i := range moves {
 		at := placeOf(moves[i].Model, moves[i].Subject)
@@ -44,6 +44,7 @@ func (g *goes) effects(ctx context.Context, m *mind, ev *hub.Event) error {
 		}
 	}
 	g.changes.Transitions = append(g.changes.Transitions, moves...)
+	moves = slices.Clip(g.changes.Transitions[len(g.changes.Transitions)-len(moves):]) // these stay
 	if err := g.tellMoves(m, ev, moves); err != nil {
 		return err
 	}

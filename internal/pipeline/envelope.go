@@ -128,7 +128,7 @@ func (c *told) append(b []byte) ([]byte, error) {
 		b, err := jsontext.AppendQuote(append(b, `{"id":`...), c.ID)
 		return append(b, '}'), err
 	}
-	raw, err := json.Marshal(c)
+	raw, err := json.Marshal(*c) // its address would put whatever holds it on the heap, also where this is not reached
 	return append(b, raw...), err
 }
 

@@ -21,10 +21,9 @@ type mind struct {
 	facts    *fact.Facts // union; nil when out of date
 	deals    map[string]*fact.Facts
 	stages   standings
-	moves    []hub.Transition // of the present go
-	absorbed []string         // ids of who was merged into her in this transaction
-	scorer   fact.Scorer      // of the transaction
-	named    bool             // rules ask for identifiers
+	absorbed []string    // ids of who was merged into her in this transaction
+	scorer   fact.Scorer // of the transaction
+	named    bool        // rules ask for identifiers
 }
 
 // fold is a decoded profile.

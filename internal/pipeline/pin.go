@@ -90,7 +90,7 @@ func (p *Pipeline) byHand(ctx context.Context, customerID, name string, subject 
 			return err
 		}
 		now := maxTime(p.Clock.Business().UTC().Truncate(hub.Resolution), m.DecidedAt)
-		if err := g.enterAll(m, now, map[string]bool{}); err != nil {
+		if _, err := g.enterAll(m, now); err != nil {
 			return err
 		}
 		if err := change(g, m, model, deal); err != nil {

@@ -200,7 +200,7 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 	}
 	cause := hub.Cause{Type: hub.CausePublish, ID: "set/" + strconv.FormatInt(g.program.Number, 10)}
 	decidedAt := m.DecidedAt
-	moved := map[string]bool{}
+	var moved []string
 	for i := range g.program.Models {
 		model := &g.program.Models[i]
 		hold, horizon := g.limits(model)
@@ -217,7 +217,7 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 				if s, err = g.enter(m, model, deal, bounded(instant, hold).Add(hub.Resolution), true); err != nil {
 					return err
 				}
-				moved[model.Name] = true
+				moved = noted(moved, model.Name)
 			case s.version != model.Version || reads || (g.rescored && readsScores(model)):
 				cause := cause
 				if s.version == model.Version && !reads {
@@ -227,7 +227,9 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 				if err != nil {
 					return err
 				}
-				moved[model.Name] = moved[model.Name] || changed
+				if changed {
+					moved = noted(moved, model.Name)
+				}
 				if s.version != model.Version { // a pin decides for her
 					s.version, s.dirty, m.Dirty = model.Version, true, true
 				}
@@ -244,7 +246,7 @@ func (g *goes) publish(ctx context.Context, m *mind) error {
 	if err := g.retell(ctx, m); err != nil {
 		return err
 	}
-	told := len(m.moves) > 0
+	told := len(g.moves) > 0
 	if err := g.effects(ctx, m, nil); err != nil || told {
 		return err
 	}

@@ -151,7 +151,14 @@ func (q *postgresQuerier) addDelivery(ctx context.Context, args []any) (bool, er
 	return n > 0, err
 }
 
-func (q *postgresQuerier) addWebhooks(ctx context.Context, lists [][]any) error {
+func (q *postgresQuerier) addWebhooks(ctx context.Context, rows []newWebhook) error {
+	lists := make([][]any, len(rows))
+	for i, w := range rows {
+		lists[i] = []any{
+			w.ID, w.Connection, micros(w.ReceivedAt), w.State, printable(w.Reason), w.kinds, w.events,
+			w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation,
+		}
+	}
 	_, err := q.many(ctx, insertWebhook, lists)
 	return err
 }

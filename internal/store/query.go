@@ -43,7 +43,7 @@ type keeper interface {
 	// insertDelivery.
 	addDelivery(ctx context.Context, args []any) (added bool, err error)
 	// addWebhooks inserts webhooks that are not there.
-	addWebhooks(ctx context.Context, lists [][]any) error
+	addWebhooks(ctx context.Context, rows []newWebhook) error
 	// catchUp makes moments complete.
 	catchUp() error
 }

@@ -23,15 +23,31 @@ const (
 type recent struct {
 	people      generations[string, *known]
 	owners      generations[string, string] // customers by profile
-	identifiers generations[hub.IdentifierName, hub.IdentifierRecord]
+	identifiers generations[hub.IdentifierName, pointer]
 }
 
 func newRecent() recent {
 	return recent{
 		people:      generations[string, *known]{limit: recentBytes},
 		owners:      generations[string, string]{limit: recentNames},
-		identifiers: generations[hub.IdentifierName, hub.IdentifierRecord]{limit: recentNames},
+		identifiers: generations[hub.IdentifierName, pointer]{limit: recentNames},
 	}
+}
+
+// pointer is what an identifier's row says beside its name.
+type pointer struct {
+	customer, profile string
+	weak, record      bool
+}
+
+func pointerOf(r *hub.IdentifierRecord) pointer {
+	return pointer{r.CustomerID, r.ProfileID, r.Weak, r.Record}
+}
+
+// of returns the row of that name.
+func (p pointer) of(name hub.IdentifierName) hub.IdentifierRecord {
+	id := hub.Identifier{Kind: name.Kind, Value: name.Value, Connection: name.Connection, Weak: p.weak, Record: p.record}
+	return hub.IdentifierRecord{Identifier: id, CustomerID: p.customer, ProfileID: p.profile}
 }
 
 // known is a living customer as her rows are. It belongs to the writer: who asks gets a copy.
@@ -73,7 +89,7 @@ func (r *recent) forget() {
 func (r *recent) drop(customer string) {
 	r.people.drop(customer)
 	r.owners.dropIf(func(owner string) bool { return owner == customer })
-	r.identifiers.dropIf(func(id hub.IdentifierRecord) bool { return id.CustomerID == customer })
+	r.identifiers.dropIf(func(p pointer) bool { return p.customer == customer })
 }
 
 func (r *recent) keep(k *known) {
@@ -164,12 +180,12 @@ func (t *sqliteTx) remember(c *hub.Changes) {
 		}
 	}
 	for i := range c.Identifiers {
-		r := c.Identifiers[i]
+		r := &c.Identifiers[i]
 		if r.CustomerID == "" {
 			t.recent.identifiers.drop(r.Name())
 			continue
 		}
-		t.recent.identifiers.put(r.Name(), r, 1)
+		t.recent.identifiers.put(r.Name(), pointerOf(r), 1)
 	}
 	for _, k := range changed {
 		switch {

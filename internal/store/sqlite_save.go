@@ -284,16 +284,18 @@ func (t *sqliteTx) addDelivery(ctx context.Context, args []any) (bool, error) {
 	return n > 0, err
 }
 
-func (t *sqliteTx) addWebhooks(ctx context.Context, lists [][]any) error {
+func (t *sqliteTx) addWebhooks(_ context.Context, rows []newWebhook) error {
 	if _, err := t.behind(); err != nil {
 		return err
 	}
-	for _, args := range lists {
-		if _, err := t.exec(ctx, insertWebhook, args...); err != nil {
+	for _, w := range rows {
+		b := t.prepare(insertWebhook)
+		b.text(w.ID).text(w.Connection).time(w.ReceivedAt).text(w.State).text(printable(w.Reason)).text(w.kinds).text(w.events).
+			text(w.Position.Incarnation).int(int64(w.Position.Seq)).int(int64(w.Position.Index)).int(w.Activation)
+		if err := b.run(); err != nil {
 			return err
 		}
-		id, _ := args[0].(string)
-		t.late.add(placeWebhook, idHash(id), t.conn.LastInsertRowID())
+		t.late.add(placeWebhook, idHash(w.ID), t.conn.LastInsertRowID())
 	}
 	return nil
 }

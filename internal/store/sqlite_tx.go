@@ -175,8 +175,8 @@ func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) ([]h
 	found := make([]hub.IdentifierRecord, 0, len(ids))
 	for i := range ids {
 		name := ids[i].Name()
-		if r, ok := t.recent.identifiers.get(name); ok {
-			found = append(found, r)
+		if p, ok := t.recent.identifiers.get(name); ok {
+			found = append(found, p.of(name))
 			continue
 		}
 		b := t.prepare("SELECT kind, connection, value, flags, customer_id, profile_id FROM identifiers WHERE hash = $1 AND customer_id <> ''")
@@ -187,7 +187,7 @@ func (t *sqliteTx) LockIdentifiers(_ context.Context, ids []hub.Identifier) ([]h
 				CustomerID: s.ColumnText(4), ProfileID: s.ColumnText(5),
 			}
 			found = append(found, r)
-			t.recent.identifiers.put(name, r, 1)
+			t.recent.identifiers.put(name, pointerOf(&r), 1)
 		}
 		if err := b.end(); err != nil {
 			return nil, err

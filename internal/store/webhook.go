@@ -21,6 +21,12 @@ func scanWebhook(scan func(...any) error, more ...any) (w hub.WebhookRecord, err
 	return w, err
 }
 
+// newWebhook is a row to insert, with what is stored of its lists.
+type newWebhook struct {
+	*hub.WebhookRecord
+	kinds, events string
+}
+
 // SaveWebhooks writes the rows of normalized webhooks and their hydration rows and dead letters in one transaction. A row that
 // exists keeps its received_at and takes the new state, kinds, event ids, position and activation, except that a redelivery
 // (the same activation) never moves a row back from done. It returns how many rows existed already.
@@ -36,16 +42,21 @@ func (s *Store) SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydr
 		if err != nil {
 			return err
 		}
-		old, err := webhooksAt(ctx, q, places, q.locking())
+		stored, err := webhooksAt(ctx, q, places, q.locking())
 		if err != nil {
 			return err
 		}
-		var inserts, updates [][]any
+		old := make(map[string]*hub.WebhookRecord, len(rows))
+		for id, w := range stored {
+			old[id] = &w
+		}
+		inserts := make([]newWebhook, 0, len(rows)-len(stored))
+		var updates [][]any
 		counts := map[string]*hub.ConnectionStat{}
 		for i := range rows {
 			w := &rows[i]
 			before, there := old[w.ID]
-			old[w.ID] = *w // the same id twice in one call is a redelivery too
+			old[w.ID] = w // the same id twice in one call is a redelivery too
 			if there {
 				existing++
 				if before.State == hub.WebhookDone && w.State != hub.WebhookDone && w.Activation <= before.Activation {
@@ -79,10 +90,7 @@ func (s *Store) SaveWebhooks(ctx context.Context, rows []hub.WebhookRecord, hydr
 			if there {
 				updates = append(updates, []any{w.State, printable(w.Reason), kinds, events, w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation, places[w.ID]})
 			} else {
-				inserts = append(inserts, []any{
-					w.ID, w.Connection, micros(w.ReceivedAt), w.State, printable(w.Reason), kinds, events,
-					w.Position.Incarnation, int64(w.Position.Seq), w.Position.Index, w.Activation,
-				})
+				inserts = append(inserts, newWebhook{w, kinds, events})
 			}
 		}
 		if err := q.addWebhooks(ctx, inserts); err != nil {
