@@ -84,6 +84,7 @@ type Bus struct {
 	publishers   []*batch.Batch[hub.Webhook, hub.Position] // one per shard of WEBHOOKS
 	partitions   []*batch.Batch[eventChunk, struct{}]
 	ahead        []ahead // per partition
+	texts        buffers // of chunks
 	webhooks     storedWebhooks
 	pace         pace
 	nextShard    atomic.Uint64

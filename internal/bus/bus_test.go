@@ -148,6 +148,7 @@ func TestWebhooksThere(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, w := range webhooks {
+			w.Body = bytes.Clone(w.Body) // it is ours until we return
 			got[w.ID] = w
 		}
 		return nil

@@ -32,7 +32,7 @@ const (
 // HandleWebhooks registers what is done with the frames of WEBHOOKS, before Run. fn gets the webhooks of one frame; several
 // frames are handled at once, by all processes together. An error, or a panic, is logged and brings the frame again after a delay
 // that grows from 100 ms to 5 s, for ever. No frame is pulled while EVENTS holds more than 64 that are not applied.
-// A frame may come twice. The bodies of webhooks belong to fn.
+// A frame may come twice. The bodies of webhooks are fn's until it returns.
 func (b *Bus) HandleWebhooks(fn func(context.Context, []hub.StoredWebhook) error) { b.onWebhooks = fn }
 
 // HandleEvents registers what is done with the frames of EVENTS, before Run. Frames of one partition come in order and one at
@@ -208,7 +208,8 @@ func graceful(ctx context.Context) (context.Context, context.CancelFunc) {
 func (b *Bus) handleWebhooks(m *message.Message) error {
 	_, seq, _ := b.streamOf(m)
 	frame := b.webhooks.take(m.Metadata[jetstream.MsgIDHeader])
-	if frame == nil {
+	handed := frame != nil
+	if !handed {
 		var err error
 		if frame, err = b.payload(m, streamWebhooks, seq); err != nil {
 			return err
@@ -231,6 +232,9 @@ func (b *Bus) handleWebhooks(m *message.Message) error {
 	defer cancel()
 	if err := b.onWebhooks(ctx, stored); err != nil {
 		return err
+	}
+	if handed {
+		b.webhooks.spare.put(frame)
 	}
 	b.pace.done(len(stored), time.Now())
 	return nil

@@ -1,7 +1,6 @@
 package bus
 
 import (
-	"bytes"
 	"maps"
 	"math"
 	"slices"
@@ -89,12 +88,14 @@ func (h *handover[T]) handled(through uint64) {
 type storedWebhooks struct {
 	mu     sync.Mutex
 	frames handover[byte]
+	spare  buffers // of frames that were handled
 }
 
 func (s *storedWebhooks) put(id string, frame []byte) {
+	own := append(s.spare.get(len(frame)), frame...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.frames.put(id, bytes.Clone(frame), len(frame))
+	s.frames.put(id, own, len(own))
 }
 
 func (s *storedWebhooks) take(id string) []byte {

@@ -158,7 +158,15 @@ func (b *Bus) PublishEvents(ctx context.Context, events []hub.Event) error {
 			failed = fmt.Errorf("publish events: %w", publishError(err))
 		}
 	}
-	return failed
+	if failed != nil {
+		return failed // what is still to be written is read from the chunks
+	}
+	for _, all := range chunks {
+		for _, c := range all {
+			b.texts.put(c.text)
+		}
+	}
+	return nil
 }
 
 // chunk encodes events into chunks by partition.
@@ -169,7 +177,7 @@ func (b *Bus) chunk(events []hub.Event) ([][]eventChunk, error) {
 		p := ev.Partition(b.config.Partitions)
 		if n := len(chunks[p]); n == 0 || chunks[p][n-1].records == maxRecords || len(chunks[p][n-1].text) > maxFrameBytes*3/4 {
 			expected := min((len(events)-i)*eventBytes/b.config.Partitions, maxFrameBytes)
-			c := eventChunk{oldest: ev.ReceivedAt, text: make([]byte, 0, expected)}
+			c := eventChunk{oldest: ev.ReceivedAt, text: b.texts.get(expected)}
 			if b.handsOver() {
 				c.events = make([]hub.Event, 0, min((len(events)-i+b.config.Partitions-1)/b.config.Partitions, maxRecords))
 			}
