@@ -48,7 +48,8 @@ func (c *Connector) normalize(w *hub.Webhook, conn *hub.Connection, lender *obje
 	if err != nil {
 		return Normalized{}, err
 	}
-	env := c.requestEnv(w, conn, body)
+	env := &lender.env
+	*env = c.requestEnv(w, conn, body)
 	items, err := c.items(env)
 	if err != nil {
 		return Normalized{}, err

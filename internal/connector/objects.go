@@ -9,8 +9,12 @@ const (
 	maxShelf    = 64 // maps of one size that are kept
 )
 
-// objects lends the maps of one decoded body and takes them back together, when nobody reads the body any more. For one goroutine.
-type objects struct{ small, large shelf }
+// objects lends the maps of one decoded body, and the environment it is read in, and takes them back together when nobody reads the body
+// any more. For one goroutine.
+type objects struct {
+	small, large shelf
+	env          webhookEnv
+}
 
 var lenders = sync.Pool{New: func() any { return new(objects) }}
 
@@ -30,6 +34,7 @@ func (o *objects) make(n int) map[string]any {
 func (o *objects) back() {
 	o.small.back()
 	o.large.back()
+	o.env = webhookEnv{}
 	lenders.Put(o)
 }
 

@@ -104,12 +104,12 @@ func decodeForm(body string) (any, error) {
 	return out, nil
 }
 
-func (c *Connector) requestEnv(w *hub.Webhook, conn *hub.Connection, body any) *webhookEnv {
+func (c *Connector) requestEnv(w *hub.Webhook, conn *hub.Connection, body any) webhookEnv {
 	var settings map[string]string
 	if c.receive.usesSettings {
 		settings = c.settingsOf(conn)
 	}
-	return &webhookEnv{
+	return webhookEnv{
 		Settings: settings, Body: body, Method: w.Method, URL: cleanText(w.URL),
 		Header: func(names ...string) string {
 			for _, name := range names {
@@ -144,7 +144,7 @@ func (c *Connector) Handshake(w *hub.Webhook, conn *hub.Connection, now time.Tim
 	}
 	env := c.requestEnv(w, conn, body)
 	env.Item = body
-	ok, err := h.when.holds(env)
+	ok, err := h.when.holds(&env)
 	if err != nil || !ok {
 		return nil, nil // a condition that cannot be asked of this body is one that does not hold
 	}
@@ -153,7 +153,7 @@ func (c *Connector) Handshake(w *hub.Webhook, conn *hub.Connection, now time.Tim
 			return nil, err
 		}
 	}
-	text, err := h.body.text(env)
+	text, err := h.body.text(&env)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func (c *Connector) Verify(w *hub.Webhook, conn *hub.Connection, now time.Time) 
 	full := false
 	prepare := func(withBody bool) (*webhookEnv, error) {
 		if env == nil {
-			env = c.requestEnv(w, conn, nil)
+			env = new(c.requestEnv(w, conn, nil))
 		}
 		if withBody && !full {
 			body, err := c.body(w, nil)
