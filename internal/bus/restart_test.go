@@ -250,3 +250,19 @@ func fill(t *testing.T, path string, leave int64) {
 		}
 	}
 }
+
+// The embedded server keeps the streams in blocks of 4 MiB: a frame more than that begins another one.
+func TestBlocksAreOfMediumSize(t *testing.T) {
+	t.Parallel()
+	b := openBus(t, nil).start(t)
+	w := someWebhook(1, 400<<10)
+	for range 12 {
+		if _, err := b.PublishWebhook(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blocks, err := filepath.Glob(filepath.Join(b.config.Dir, "jetstream", "jetstream", "*", "streams", streamWebhooks, "msgs", "*.blk"))
+	if err != nil || len(blocks) != 2 {
+		t.Errorf("%d blocks: %v", len(blocks), err)
+	}
+}

@@ -35,7 +35,10 @@ const (
 	dedupeWindow    = 2 * time.Minute
 	externalShards  = 4 // publishers of WEBHOOKS where an ack takes a round trip
 	requestsTimeout = 5 * time.Second
-	lookTimeout     = 1500 * time.Millisecond // a cluster without a leader does not answer: ask often
+	// unlimited is a limit that is never met. With one the server keeps a stream in blocks of 4 MiB instead of 8; it holds several whole
+	// in memory, and reads the last one again after each garbage collection.
+	unlimited   = 1 << 40
+	lookTimeout = 1500 * time.Millisecond // a cluster without a leader does not answer: ask often
 )
 
 func partitionSubject(p int) string { return subjectEvents + strconv.Itoa(p) }
@@ -94,6 +97,9 @@ func (b *Bus) makeStreams(ctx context.Context) error {
 		config.Storage, config.Replicas, config.Duplicates, config.AllowDirect = jetstream.FileStorage, b.config.Replicas, dedupeWindow, true
 		if config.MaxMsgs == 0 {
 			config.Discard = jetstream.DiscardNew // a full stream refuses; it never forgets what was acknowledged
+			if b.Embedded() {
+				config.MaxMsgsPerSubject = unlimited
+			}
 		}
 		if err := b.makeStream(ctx, config); err != nil {
 			return fmt.Errorf("stream %s: %w", config.Name, err)

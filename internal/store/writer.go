@@ -18,8 +18,8 @@ import (
 
 const (
 	// turnRecords and turnTime bound one commit: what came in meanwhile waits for the next.
-	turnRecords = 1024
-	turnTime    = 50 * time.Millisecond
+	turnRecords = 2048
+	turnTime    = 100 * time.Millisecond
 	// checkpointEvery is how often the log is copied into the database, off the writer.
 	checkpointEvery = 2 * time.Second
 	// logCap is the size in bytes above which the writer itself finishes the checkpoint, so that the log starts over. Under
