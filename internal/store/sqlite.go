@@ -20,8 +20,8 @@ import (
 const (
 	// readers is how many connections read at once.
 	readers = 4
-	// writerCache is the writer's page cache in KiB: reading a page back costs as much as writing one. It takes twice that in memory: a
-	// page with what SQLite notes beside it is a little more than 4 KiB, and the allocator gives powers of two.
+	// writerCache is the writer's page cache in KiB: reading a page back costs as much as writing one. It takes up to twice that in memory: a
+	// page with what SQLite notes beside it is a little more than a power of two, which is what the allocator gives.
 	writerCache = 16 << 10
 )
 
@@ -56,13 +56,22 @@ func (s *Store) openSQLite(ctx context.Context, o Options) error {
 	db.SetMaxOpenConns(readers)
 	db.SetMaxIdleConns(readers)
 	s.read = reader{db: db, fail: readError, kept: &statements{by: map[string]*sql.Stmt{}}}
-	s.db = newWriter(path, conn, side, s.now, s.log)
+	var page int64
+	if err := one(ctx, s.read, "PRAGMA page_size", nil, &page); err != nil {
+		return errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close(), conn.Close(), side.Close())
+	}
+	s.db = newWriter(path, page, conn, side, s.now, s.log)
 	return nil
 }
 
 func dsn(path string, query url.Values) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query.Encode()}).String()
 }
+
+// pageSize of a database that is made; one that exists keeps its own. Under load most of a page is new when it is written, and larger ones
+// are fewer: with 4 KiB an event took a tenth to a fifth more processor. InnoDB has the same (innodb_page_size). The price is paid by a hub
+// with little to do, whose commits are of a few rows each: some hundred KB go to the log for one webhook, where it was a third of that.
+const pageSize = 16 << 10
 
 // openConn opens a writing connection. With synchronous NORMAL a commit is in the log but not yet on disk, FULL waits for it.
 func openConn(path string, cache int, synchronous string) (*sqlite.Conn, error) {
@@ -73,7 +82,7 @@ func openConn(path string, cache int, synchronous string) (*sqlite.Conn, error) 
 	conn.SetBusyTimeout(10 * time.Second)
 	q := sqliteQuerier{conn: conn}
 	for _, pragma := range []string{
-		"PRAGMA journal_mode = WAL", "PRAGMA synchronous = " + synchronous, "PRAGMA wal_autocheckpoint = 0",
+		fmt.Sprintf("PRAGMA page_size = %d", pageSize), "PRAGMA journal_mode = WAL", "PRAGMA synchronous = " + synchronous, "PRAGMA wal_autocheckpoint = 0",
 		"PRAGMA temp_store = MEMORY", fmt.Sprintf("PRAGMA cache_size = -%d", cache), fmt.Sprintf("PRAGMA journal_size_limit = %d", logCap),
 	} {
 		if err := each(context.Background(), &q, pragma, nil, func(func(...any) error) error { return nil }); err != nil {

@@ -1,13 +1,17 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"zombiezen.com/go/sqlite"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
@@ -126,4 +130,36 @@ func TestSettledWaitsForTheDisk(t *testing.T) {
 			t.Error("waits for a commit that began later")
 		}
 	})
+}
+
+// A new database has large pages; one that exists keeps its own, and its log is measured in them.
+func TestPagesOfADatabase(t *testing.T) {
+	for _, have := range []int64{0, 4096} {
+		dir := t.TempDir()
+		if have > 0 {
+			conn, err := sqlite.OpenConn(filepath.Join(dir, "stagewire.db"), sqlite.OpenReadWrite, sqlite.OpenCreate)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q := sqliteQuerier{conn: conn}
+			for _, text := range []string{fmt.Sprintf("PRAGMA page_size = %d", have), "PRAGMA journal_mode = WAL", "CREATE TABLE old (n)"} {
+				if err := each(t.Context(), &q, text, nil, func(func(...any) error) error { return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := conn.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Open(t.Context(), Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.db.(*writer).page; got != cmp.Or(have, pageSize) {
+			t.Errorf("of a database with %d: %d", have, got)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -24,8 +24,7 @@ const (
 	checkpointEvery = 2 * time.Second
 	// logCap is the size in bytes above which the writer itself finishes the checkpoint, so that the log starts over. Under
 	// constant load the passive one never quite catches up.
-	logCap   = 64 << 20
-	pageSize = 4096
+	logCap = 64 << 20
 )
 
 // writer owns the only connection that writes. Everything else hands it closures.
@@ -37,6 +36,7 @@ type writer struct {
 	conn *sqlite.Conn // used by loop alone
 	side *sqlite.Conn // used by checkpoint alone
 	path string       // of the database; its log is path-wal
+	page int64        // its size in bytes
 	log  *slog.Logger
 	jobs chan *job
 	quit chan struct{}
@@ -65,8 +65,8 @@ type job struct {
 	done     chan struct{}
 }
 
-func newWriter(path string, conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
-	w := &writer{path: path, conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{}), committed: make(chan []*job, commitsAhead)}
+func newWriter(path string, page int64, conn, side *sqlite.Conn, now func() time.Time, log *slog.Logger) *writer {
+	w := &writer{path: path, page: page, conn: conn, side: side, log: log, jobs: make(chan *job), quit: make(chan struct{}), committed: make(chan []*job, commitsAhead)}
 	w.tx = sqliteTx{sqliteQuerier: sqliteQuerier{conn: conn}, now: now, writer: w, recent: newRecent()}
 	w.tx.forget()
 	w.synced.L = &w.disk
@@ -389,12 +389,12 @@ func (w *writer) checkpoint() {
 		if err != nil && !errors.Is(err, errClosed) {
 			w.log.Error("enter the newest events", "error", err)
 		}
-		frames, err := passive(w.side)
+		pages, err := passive(w.side)
 		if err != nil {
 			w.log.Error("checkpoint", "error", err)
 			continue
 		}
-		if frames*pageSize > logCap {
+		if pages*w.page > logCap {
 			err := w.submit(&job{ctx: context.Background(), bare: true, done: make(chan struct{}), run: func() error {
 				_, err := passive(w.conn)
 				return err
@@ -407,9 +407,9 @@ func (w *writer) checkpoint() {
 }
 
 // passive runs a checkpoint that waits for nobody and returns how many pages the log holds.
-func passive(conn *sqlite.Conn) (frames int64, err error) {
+func passive(conn *sqlite.Conn) (pages int64, err error) {
 	q := sqliteQuerier{conn: conn}
 	var busy, done int64
-	err = one(context.Background(), &q, "PRAGMA wal_checkpoint(PASSIVE)", nil, &busy, &frames, &done)
-	return frames, err
+	err = one(context.Background(), &q, "PRAGMA wal_checkpoint(PASSIVE)", nil, &busy, &pages, &done)
+	return pages, err
 }
