@@ -283,7 +283,9 @@ func (b *bench) reference(ctx context.Context) (burst, error) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- server.Listener(socket) }()
-	got := fire(ctx, "http://"+socket.Addr().String()+"/hooks/shop", b.orders(b.o.Orders), benchConnections, 0)
+	list := b.orders(b.o.Orders)
+	settle()
+	got := fire(ctx, "http://"+socket.Addr().String()+"/hooks/shop", list, benchConnections, 0)
 	err = server.Shutdown()
 	return got, errors.Join(err, <-done)
 }
@@ -295,7 +297,7 @@ func (b *bench) accept(ctx context.Context) (burst, error) {
 		return burst{}, err
 	}
 	list := b.orders(b.o.Orders)
-	runtime.GC()
+	settle()
 	got := fire(ctx, "http://"+a.Addr().String()+"/hooks/shop", list, benchConnections, 0)
 	if got.failed > 0 {
 		return got, errors.Join(fmt.Errorf("%d webhooks failed", got.failed), stop())
@@ -327,7 +329,7 @@ func (b *bench) whole(ctx context.Context, callbacks bool) (passage, error) {
 		return passage{}, err
 	}
 	list := b.orders(b.o.Orders)
-	runtime.GC()
+	settle()
 	begin, cpu := time.Now(), processCPU()
 	got := fire(ctx, "http://"+a.Addr().String()+"/hooks/shop", list, benchConnections, 0)
 	if got.failed > 0 {
@@ -364,6 +366,7 @@ func (b *bench) calm(ctx context.Context) error {
 	}
 	rate := max(b.result.Callback.RPS/10, 20)
 	list := b.orders(int(rate) * b.o.Seconds)
+	settle()
 	sink.from = time.Now()
 	got := fire(ctx, "http://"+a.Addr().String()+"/hooks/shop", list, 16, rate)
 	for limit := time.Now().Add(30 * time.Second); int(sink.count.Load()) < len(list) && time.Now().Before(limit); {

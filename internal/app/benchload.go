@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -158,4 +159,10 @@ func processCPU() time.Duration {
 		return 0
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// settle begins a measurement with nothing left of the one before: its garbage, and what of its files is still on its way to the disk.
+func settle() {
+	syscall.Sync()
+	runtime.GC()
 }
