@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -103,7 +102,13 @@ func (i Identifier) Name() IdentifierName { return IdentifierName{i.Kind, i.Conn
 
 // Compare orders names by kind, connection and value.
 func (n IdentifierName) Compare(m IdentifierName) int {
-	return cmp.Or(strings.Compare(n.Kind, m.Kind), strings.Compare(n.Connection, m.Connection), strings.Compare(n.Value, m.Value))
+	if c := strings.Compare(n.Kind, m.Kind); c != 0 {
+		return c
+	}
+	if c := strings.Compare(n.Connection, m.Connection); c != 0 {
+		return c
+	}
+	return strings.Compare(n.Value, m.Value)
 }
 
 // Key returns the identifier's name as one string, for SQL and derived ids.

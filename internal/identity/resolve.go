@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stagewire/stagewire/internal/hub"
@@ -104,7 +105,7 @@ type People struct {
 	merges    []hub.Merge
 }
 
-// holders are who has the identifiers, in order of name. All names that a transaction asks for are known as it begins: a sorted list of
+// holders are who has the identifiers, in order of byValue. All names that a transaction asks for are known as it begins: a sorted list of
 // them takes a fraction of what a map would.
 type holders []holder
 
@@ -114,7 +115,15 @@ type holder struct {
 }
 
 func (h holders) search(name hub.IdentifierName) (int, bool) {
-	return slices.BinarySearchFunc(h, name, func(have holder, name hub.IdentifierName) int { return have.name.Compare(name) })
+	return slices.BinarySearchFunc(h, name, func(have holder, name hub.IdentifierName) int { return byValue(have.name, name) })
+}
+
+// byValue is the order of holders. It begins with what differs: most pairs have values of their own.
+func byValue(a, b hub.IdentifierName) int {
+	if c := strings.Compare(a.Value, b.Value); c != 0 {
+		return c
+	}
+	return a.Compare(b)
 }
 
 // of returns who holds the identifier, or nil.
@@ -173,7 +182,7 @@ func Load(ctx context.Context, tx hub.Tx, events []*hub.Event, alsoProfiles []st
 			profileIDs = append(profileIDs, id)
 		}
 	}
-	slices.SortStableFunc(strong, func(a, b hub.Identifier) int { return a.Name().Compare(b.Name()) })
+	slices.SortFunc(strong, func(a, b hub.Identifier) int { return byValue(a.Name(), b.Name()) }) // of one name any will do
 	strong = slices.CompactFunc(strong, func(a, b hub.Identifier) bool { return a.Name() == b.Name() })
 	slices.Sort(profileIDs)
 	profileIDs = slices.Compact(profileIDs)
