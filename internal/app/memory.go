@@ -11,7 +11,7 @@ import (
 // A hub's live heap is small (20 to 40 MiB), and with Go's default it is collected every few hundred webhooks, which costs a tenth
 // of all its work. So the heap may grow by spareHeap between two collections, whatever its size, within these percentages.
 const (
-	spareHeap      = 80 << 20
+	spareHeap      = 68 << 20
 	leastGCPercent = 60
 	mostGCPercent  = 400
 )

@@ -299,7 +299,7 @@ func (b *Bus) handleEvents(m *message.Message) error {
 }
 
 const (
-	joinRecords    = 1024                   // events that are applied together at most
+	joinRecords    = 512                    // events that are applied together at most: the rows of webhooks wait behind them
 	readAheadLimit = 500 * time.Millisecond // of one message's turn; then those that were read ahead get their acks
 )
 

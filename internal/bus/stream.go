@@ -30,7 +30,7 @@ const (
 
 	ackWait         = 5 * time.Second
 	heartbeat       = time.Second
-	webhooksInHand  = 32 // frames of WEBHOOKS being handled at once
+	webhooksInHand  = 64 // frames of WEBHOOKS being handled at once: as many as one commit of the database takes, and the next
 	maxUnapplied    = 64 // frames of EVENTS above which no more webhooks are pulled
 	dedupeWindow    = 2 * time.Minute
 	externalShards  = 4 // publishers of WEBHOOKS where an ack takes a round trip

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// turnRecords and turnTime bound one commit: what came in meanwhile waits for the next.
-	turnRecords = 2048
-	turnTime    = 100 * time.Millisecond
+	// turnRecords and turnTime bound one commit: what came in meanwhile waits for the next. Whoever has handed a job over does nothing
+	// until it is committed, so that with longer turns first those have nothing to do, and then the writer.
+	turnRecords = 1536
+	turnTime    = 70 * time.Millisecond
 	// checkpointEvery is how often the log is copied into the database, off the writer.
 	checkpointEvery = 2 * time.Second
 	// logCap is the size in bytes above which the writer itself finishes the checkpoint, so that the log starts over. Under
