@@ -10,7 +10,7 @@ import (
 
 func TestGCPercent(t *testing.T) {
 	t.Parallel()
-	for live, want := range map[uint64]int{0: 400, 16 << 20: 400, 32 << 20: 250, 64 << 20: 125, 1 << 30: 60} {
+	for live, want := range map[uint64]int{0: 400, 16 << 20: 400, 34 << 20: 200, 68 << 20: 100, 1 << 30: 60} {
 		if got := gcPercent(live); got != want {
 			t.Errorf("%d MiB alive: %d, want %d", live>>20, got, want)
 		}

@@ -25,8 +25,9 @@ type Outbox interface {
 	// Unpublished returns rows that wait for the relay, in commit order, at most limit: all with a subject that were never
 	// published, and those without one that have no place in the feed yet.
 	Unpublished(ctx context.Context, limit int) ([]hub.FeedItem, error)
-	// Published marks the rows of those ids as published. Those that have no place in the feed yet get one, in commit order.
-	Published(ctx context.Context, ids []string) error
+	// Published takes note that rows are published: those that Unpublished returned, all of them or the first. Those that have no
+	// place in the feed yet get one, in commit order.
+	Published(ctx context.Context, rows []hub.FeedItem) error
 	// RecentlyPublished returns at least the rows with a subject that were published no earlier than since before the newest
 	// published row, in the order of their places.
 	RecentlyPublished(ctx context.Context, since time.Duration) ([]hub.FeedItem, error)
@@ -114,12 +115,8 @@ func (r *Relay) once(ctx context.Context, rewound *bool) (more bool, err error) 
 	if err := r.publish(ctx, rows, false); err != nil {
 		return false, err
 	}
-	ids := make([]string, len(rows))
-	for i := range rows {
-		ids[i] = rows[i].ID
-	}
-	if err := r.outbox.Published(ctx, ids); err != nil {
-		return false, fmt.Errorf("mark %d rows published: %w", len(ids), err)
+	if err := r.outbox.Published(ctx, rows); err != nil {
+		return false, fmt.Errorf("note that %d rows are published: %w", len(rows), err)
 	}
 	return len(rows) == relayLimit, nil
 }

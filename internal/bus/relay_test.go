@@ -47,15 +47,15 @@ func (o *memoryOutbox) Unpublished(_ context.Context, limit int) ([]hub.FeedItem
 	return found, nil
 }
 
-func (o *memoryOutbox) Published(_ context.Context, ids []string) error {
+func (o *memoryOutbox) Published(_ context.Context, rows []hub.FeedItem) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	next := int64(1)
 	for _, r := range o.rows {
 		next = max(next, r.Position+1)
 	}
-	for _, id := range ids {
-		i := slices.IndexFunc(o.rows, func(r hub.FeedItem) bool { return r.ID == id })
+	for j := range rows {
+		i := slices.IndexFunc(o.rows, func(r hub.FeedItem) bool { return r.ID == rows[j].ID })
 		o.rows[i].Position = next
 		next++
 	}

@@ -59,10 +59,8 @@ func (h *harness) relay(t *testing.T) int {
 		if len(rows) == 0 {
 			return n
 		}
-		var ids []string
 		var events []hub.Event
 		for _, row := range rows {
-			ids = append(ids, row.ID)
 			if row.Kind != hub.OutboxOwn {
 				continue
 			}
@@ -77,7 +75,7 @@ func (h *harness) relay(t *testing.T) int {
 			h.seq++
 			h.applyTo(t.Context(), t, 7, h.seq, events)
 		}
-		if err := h.store.Published(t.Context(), ids); err != nil {
+		if err := h.store.Published(t.Context(), rows); err != nil {
 			t.Fatal(err)
 		}
 	}

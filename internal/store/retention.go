@@ -60,7 +60,11 @@ func (s *Store) PruneFeed(ctx context.Context, before time.Time) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	return s.prune(ctx, `DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE position IS NOT NULL AND published_at > 0 ORDER BY position LIMIT ?) old
+	gone := "position IS NOT NULL"
+	if s.numbered {
+		gone += " AND (subject = '' OR position <= " + lastRelayed + ")"
+	}
+	return s.prune(ctx, "DELETE FROM outbox WHERE no IN (SELECT no FROM (SELECT no, published_at FROM outbox WHERE "+gone+` ORDER BY position LIMIT ?) old
 		WHERE published_at < $1)`, micros(before))
 }
 

@@ -300,8 +300,8 @@ func (t *sqliteTx) addWebhooks(_ context.Context, rows []newWebhook) error {
 	return nil
 }
 
-// saveOutbox gives each row its place in the feed: with one writer, rows are committed in the order in which they are inserted.
-// What is published nowhere needs nothing more and counts as published.
+// saveOutbox gives each row its place in the feed, where it can be read from then on: with one writer, rows are committed in the order in
+// which they are inserted.
 func (t *sqliteTx) saveOutbox(c *hub.Changes) error {
 	if len(c.Outbox) == 0 {
 		return nil
@@ -316,12 +316,8 @@ func (t *sqliteTx) saveOutbox(c *hub.Changes) error {
 		if body == nil {
 			body = []byte{}
 		}
-		published := now
-		if r.Subject != "" {
-			published = 0
-		}
 		b := t.prepare("INSERT INTO outbox (id, kind, subject, customer_id, body, created_at, position, published_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
-		b.text(r.ID).text(r.Kind).text(r.Subject).text(r.CustomerID).bytes(body).time(r.CreatedAt).int(t.feed.next()).int(published)
+		b.text(r.ID).text(r.Kind).text(r.Subject).text(r.CustomerID).bytes(body).time(r.CreatedAt).int(t.feed.next()).int(now)
 		if err := b.run(); err != nil {
 			return err
 		}
