@@ -62,8 +62,8 @@ func (a *ahead) published(id string, seq uint64) {
 	a.seqs = append(a.seqs, seq)
 }
 
-// take gives the events of a frame away, nil where they are not at hand or more than room. It is also for one that failed.
-func (a *ahead) take(id string, room int) []hub.Event {
+// take gives the events of a frame away, nil where they are not at hand or, with true, more than room. It is also for one that failed.
+func (a *ahead) take(id string, room int) (events []hub.Event, tooMany bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.handed.take(id, room)

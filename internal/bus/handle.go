@@ -273,7 +273,7 @@ func (b *Bus) handleEvents(m *message.Message) error {
 		m.Metadata[metaRead], m.Metadata[metaOutcome] = "1", outcomeMoved
 		return nil
 	}
-	events := b.ahead[p].take(m.Metadata[jetstream.MsgIDHeader], math.MaxInt)
+	events, _ := b.ahead[p].take(m.Metadata[jetstream.MsgIDHeader], math.MaxInt)
 	if events == nil {
 		data, err := b.payload(m, streamEvents, seq)
 		if err != nil {
@@ -399,7 +399,7 @@ func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
 			return
 		}
 		header, events, err := b.waitingEvents(ctx, waits, room)
-		if err != nil || len(events) > room {
+		if err != nil || len(events) > room { // what does not fit is read once more; only another process's or an earlier life's is
 			return
 		}
 		if header.moved {
@@ -419,9 +419,14 @@ func (b *Bus) join(ctx context.Context, frame *hub.EventFrame) {
 	}
 }
 
-// waitingEvents returns a frame that waits: what was handed over, where it is there and has room, else from the stream.
+var errNoRoom = errors.New("the frame holds more than is applied at once")
+
+// waitingEvents returns a frame that waits: what was handed over, else from the stream. errNoRoom says that it is at hand but too large.
 func (b *Bus) waitingEvents(ctx context.Context, waits waitingFrame, room int) (frameHeader, []hub.Event, error) {
-	if events := b.ahead[waits.partition].take(waits.id, room); events != nil {
+	switch events, tooMany := b.ahead[waits.partition].take(waits.id, room); {
+	case tooMany:
+		return frameHeader{}, nil, errNoRoom
+	case events != nil:
 		return frameHeader{oldest: waits.oldest}, events, nil
 	}
 	msg, err := b.message(ctx, streamEvents, waits.seq)

@@ -59,14 +59,14 @@ func (h *handover[T]) stored(id string, seq uint64) {
 	}
 }
 
-// take gives the records of a frame away, nil where they are not here or more than room.
-func (h *handover[T]) take(id string, room int) []T {
-	records := h.frames[id].records
+// take gives the records of a frame away, nil where they are not here, or, with true, are more than room.
+func (h *handover[T]) take(id string, room int) (records []T, tooMany bool) {
+	records = h.frames[id].records
 	if len(records) > room {
-		return nil
+		return nil, true
 	}
 	h.drop(id)
-	return records
+	return records, false
 }
 
 func (h *handover[T]) drop(id string) {
@@ -101,7 +101,8 @@ func (s *storedWebhooks) put(id string, frame []byte) {
 func (s *storedWebhooks) take(id string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.frames.take(id, math.MaxInt)
+	frame, _ := s.frames.take(id, math.MaxInt)
+	return frame
 }
 
 // asRead returns ev as reading what appendEvent writes of it gives it, for an event that can be written. They share what

@@ -94,16 +94,16 @@ func TestHandoverGivesOnceAndForgets(t *testing.T) {
 	h.put("1", events(3), 30)
 	h.put("2", events(7), limit-30)
 	h.put("3", events(1), 1) // full
-	if got := h.take("3", 9); got != nil {
+	if got, tooMany := h.take("3", 0); got != nil || tooMany {
 		t.Error("more was kept than may be")
 	}
-	if h.take("1", 2) != nil {
+	if got, tooMany := h.take("1", 2); got != nil || !tooMany {
 		t.Error("a frame was given that has no room")
 	}
-	if got := len(h.take("1", 3)); got != 3 {
-		t.Errorf("frame 1 has %d events", got)
+	if got, tooMany := h.take("1", 3); len(got) != 3 || tooMany {
+		t.Errorf("frame 1 has %d events", len(got))
 	}
-	if h.take("1", 3) != nil {
+	if got, tooMany := h.take("1", 3); got != nil || tooMany {
 		t.Error("frame 1 was given twice")
 	}
 	h.stored("1", 1)
@@ -113,7 +113,7 @@ func TestHandoverGivesOnceAndForgets(t *testing.T) {
 	}
 	h.stored("2", 2)
 	h.handled(2)
-	if h.take("2", 9) != nil || h.bytes != 0 || len(h.frames) != 0 {
+	if got, _ := h.take("2", 9); got != nil || h.bytes != 0 || len(h.frames) != 0 {
 		t.Errorf("a handled frame is kept, or %d bytes are counted", h.bytes)
 	}
 	h.put("4", events(1), 1)
