@@ -18,7 +18,7 @@ import (
 // Whoever rewrites stored frames must not do so while they wait: what is kept here would be handled as it was.
 const (
 	handoverWebhooks = 8 << 20 // bytes of webhooks that wait here at most
-	handoverEvents   = 2 << 20 // bytes of encoded events, per partition
+	handoverEvents   = 4 << 20 // bytes of encoded events, of all partitions; but each may have a frame
 )
 
 // handover holds the records of frames, as they are or encoded, by their Nats-Msg-Id, from before they are sent, since a frame may be seen in the stream before its

@@ -40,7 +40,7 @@ func (b *Bus) newPublishers() {
 	b.webhooks.frames.limit = handoverWebhooks
 	b.ahead = make([]ahead, b.config.Partitions)
 	for p := range b.config.Partitions {
-		b.ahead[p].handed.limit = handoverEvents
+		b.ahead[p].handed.limit = max(handoverEvents/b.config.Partitions, maxFrameBytes)
 		b.partitions = append(b.partitions, batch.New(
 			batch.Config{Records: maxRecords, Bytes: maxFrameBytes, Queue: eventQueue, Hold: b.ahead[p].hold},
 			func(c eventChunk) (int, int) { return c.records, len(c.text) + 1 },
