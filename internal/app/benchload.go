@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/stagewire/stagewire/internal/server"
 )
 
 // benchSecret signs the benchmark's webhooks.
@@ -161,8 +163,10 @@ func processCPU() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// settle begins a measurement with nothing left of the one before: its garbage, and what of its files is still on its way to the disk.
+// settle begins a measurement with nothing left of the one before: its hub, which the server's idle workers hold for a moment, and what of
+// its files is still on its way to the disk.
 func settle() {
 	syscall.Sync()
+	time.Sleep(server.IdleWorkers + server.IdleWorkers/10)
 	runtime.GC()
 }

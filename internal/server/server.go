@@ -25,6 +25,10 @@ const (
 	drainTimeout  = 20 * time.Second
 )
 
+// IdleWorkers is how long the goroutine of a closed connection is kept for the next. A server that has ended is held in memory by it as
+// long, which matters to a process that runs many, one after the other.
+const IdleWorkers = time.Second
+
 // Options are what a Server is made of. Log, Reader, Views, Gate, Logger, Registerer and Gatherer are required.
 type Options struct {
 	Listen      string // host:port of /hooks, and of everything else unless AdminListen is set
@@ -115,7 +119,7 @@ func (s *Server) Use(next Setup) {
 }
 
 func (s *Server) fiber() *fiber.App {
-	return fiber.New(fiber.Config{
+	app := fiber.New(fiber.Config{
 		BodyLimit: s.opts.BodyLimit, ReadBufferSize: headerLimit, Concurrency: s.opts.Connections,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		// Copies of parameters and headers instead of views of buffers that the next request overwrites. receive goes past it to
@@ -127,6 +131,8 @@ func (s *Server) fiber() *fiber.App {
 			return s.sendProblem(c, err)
 		},
 	})
+	app.Server().MaxIdleWorkerDuration = IdleWorkers
+	return app
 }
 
 // Listen takes the addresses, so that a taken port is an error before anything is started. Run calls it where nobody did.
