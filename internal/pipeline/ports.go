@@ -20,6 +20,8 @@ type Store interface {
 	Webhooks(ctx context.Context, ids []string) (map[string]hub.WebhookRecord, error)
 	// Due returns customers with a wake-up of model at or before until, oldest first: up to limit, none only where there are none.
 	Due(ctx context.Context, model string, until time.Time, limit int) ([]string, error)
+	// Warm brings into memory what a transaction on customers who have been silent for long will read.
+	Warm(ctx context.Context, customers []string) error
 	// OldestHydration returns, per connection, the received_at of the oldest hydration row that is not dead.
 	OldestHydration(ctx context.Context) (map[string]time.Time, error)
 	// SaveHorizons publishes the rows; none of them ever moves At back.

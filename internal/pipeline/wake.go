@@ -5,13 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// wakeBatch is how many due customers one transaction decides.
-const wakeBatch = 256
+const (
+	// wakeLook is how many due customers are looked up at once. They are decided in the order of their ids, so that many share the pages
+	// of indexes that lead to them.
+	wakeLook = 8192
+	// wakeBatch is how many one transaction decides.
+	wakeBatch = 256
+	// wakeAtOnce is how many are under way: while one works, the next is read, and the one before is taken to the disk.
+	wakeAtOnce = 3
+)
 
 // wakePoll is how often due wake-ups are looked for at least. Nobody comes due but by a horizon that moves on, so they are looked for
 // whenever it did. The look costs an index probe, however many customers wait.
@@ -44,7 +54,7 @@ func (p *Pipeline) untilMoved(ctx context.Context) {
 	}
 }
 
-// WakeOnce decides up to one batch a model and returns how many customers it decided.
+// WakeOnce decides up to wakeLook customers a model and returns how many it decided.
 func (p *Pipeline) WakeOnce(ctx context.Context) (int, error) {
 	program := p.Program()
 	if program == nil {
@@ -65,7 +75,7 @@ func (p *Pipeline) WakeOnce(ctx context.Context) (int, error) {
 		if until.IsZero() {
 			continue
 		}
-		ids, err := p.Store.Due(ctx, model.Name, until, wakeBatch)
+		ids, err := p.Store.Due(ctx, model.Name, until, wakeLook)
 		if err != nil {
 			return total, fmt.Errorf("due: %w", err)
 		}
@@ -74,13 +84,13 @@ func (p *Pipeline) WakeOnce(ctx context.Context) (int, error) {
 		}
 		slices.Sort(ids) // one customer may have several deals that are due
 		ids = slices.Compact(ids)
-		if err := p.decideDue(ctx, ids); err != nil {
-			if errors.Is(err, hub.ErrTransient) {
-				return total, nil
-			}
+		n, err := p.decideDue(ctx, ids)
+		if total += n; errors.Is(err, hub.ErrTransient) {
+			return total, nil
+		}
+		if err != nil {
 			return total, err
 		}
-		total += len(ids)
 	}
 	return total, nil
 }
@@ -93,9 +103,29 @@ func (p *Pipeline) published(ctx context.Context) (map[string]hub.Horizon, error
 	return nil, nil
 }
 
-// decideDue chains the wake-ups of the customers up to their models' horizons, in one transaction.
-func (p *Pipeline) decideDue(ctx context.Context, ids []string) error {
-	return p.decideAll(ctx, ids, (*goes).wake)
+// decideDue chains the wake-ups of the customers up to their models' horizons and returns how many it decided. After an error it begins no
+// further transaction.
+func (p *Pipeline) decideDue(ctx context.Context, ids []string) (int, error) {
+	var decided atomic.Int64
+	work, stopped := errgroup.WithContext(ctx)
+	work.SetLimit(wakeAtOnce)
+	for batch := range slices.Chunk(ids, wakeBatch) {
+		work.Go(func() error {
+			if stopped.Err() != nil {
+				return nil
+			}
+			if err := p.Store.Warm(ctx, batch); err != nil {
+				return fmt.Errorf("warm: %w", err)
+			}
+			if err := p.decideAll(ctx, batch, (*goes).wake); err != nil {
+				return err
+			}
+			decided.Add(int64(len(batch)))
+			return nil
+		})
+	}
+	err := work.Wait()
+	return int(decided.Load()), err
 }
 
 // wake chains one customer's due wake-ups in all models. Each wake-up that moves her is a go of its own.

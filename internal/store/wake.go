@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
 // Wake-ups are found by an index. On SQLite it holds looks_at in place of wakes_at, an instant that is never later:
@@ -62,6 +65,32 @@ func (s *Store) Due(ctx context.Context, model string, until time.Time, limit in
 			return ids, nil
 		}
 	}
+}
+
+// warming reads the rows of customers, given as a JSON list of ids, and the pages that lead there.
+var warming = []string{
+	"SELECT count(c.sequence) FROM json_each($1) ids JOIN customers c ON c.id = ids.value",
+	"SELECT count(p.joined_into) FROM json_each($1) ids JOIN profiles p ON p.customer_id = ids.value",
+	"SELECT count(s.stage) FROM json_each($1) ids JOIN stages s ON s.customer_id = ids.value",
+}
+
+// Warm reads what a transaction on the customers will ask for, so that SQLite's one writer does not wait for the disk, page by page, where
+// several connections can at once. PostgreSQL's transactions run side by side anyway.
+func (s *Store) Warm(ctx context.Context, customers []string) error {
+	if !s.lazy {
+		return nil
+	}
+	ids, err := json.Marshal(customers)
+	if err != nil {
+		return fmt.Errorf("ids of customers: %w", err)
+	}
+	for _, query := range warming {
+		var n int64
+		if err := one(ctx, s.read, query, []any{string(ids)}, &n); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // awake returns who of a page wakes at or before reach, oldest first, and the numbers of the rows that do not.
