@@ -37,14 +37,7 @@ func decisions(t *testing.T, registry *prometheus.Registry, model string) (n flo
 // A model that no event of the frame touches, and whose wake-up is not due, is not run.
 func TestModelsThatAreNotTouchedAreNotRun(t *testing.T) {
 	h := newHarness(t, "")
-	h.pipeline.Use(h.publish(t, nil, `
-model: buying
-stages: [{name: none}, {name: some}, {name: asleep}]
-decide:
-  - {stage: asleep, when: 'since("order.paid") >= days(30)'}
-  - {stage: some, when: 'ever("order.paid")'}
-  - otherwise: none
-`, `
+	h.pipeline.Use(h.publish(t, nil, sleeper, `
 model: asking
 stages: [{name: quiet}, {name: open}]
 decide:

@@ -9,17 +9,19 @@ import (
 	"github.com/stagewire/stagewire/internal/hub"
 )
 
-// What comes due at one instant, in more transactions than are under way at once, is decided by one call, each customer once.
-func TestManyDueAtOnce(t *testing.T) {
-	onBoth(t, func(t *testing.T, h *harness) {
-		h.pipeline.Use(h.publish(t, nil, `
+const sleeper = `
 model: buying
 stages: [{name: none}, {name: some}, {name: asleep}]
 decide:
   - {stage: asleep, when: 'since("order.paid") >= days(30)'}
   - {stage: some, when: 'ever("order.paid")'}
   - otherwise: none
-`))
+`
+
+// What comes due at one instant, in more transactions than are under way at once, is decided by one call, each customer once.
+func TestManyDueAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, h *harness) {
+		h.pipeline.Use(h.publish(t, nil, sleeper))
 		const customers, frame = 1300, 100
 		for from := 0; from < customers; from += frame {
 			var events []hub.Event
