@@ -206,6 +206,14 @@ settle: 2m                                     #! 30:1: settle: is given twice
 	}
 }
 
+// Which other keys a connection has only its connector knows: where that one is misspelt it is what is told.
+func TestConnectorMisspelt(t *testing.T) {
+	_, _, err := Parse("x.yaml", []byte("connections:\n  shop: {shop: x, conector: shopify}\n"), lookups(nil))
+	if want := "x.yaml:2:19: connections.shop.conector: unknown key (did you mean connector?)"; fmt.Sprint(err) != want {
+		t.Errorf("have %v, want %s", err, want)
+	}
+}
+
 func TestSyntaxErrorHasLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"listen: a:1\n  x: [": "x.yaml:2:1: not YAML: mapping values are not allowed in this context",

@@ -199,9 +199,16 @@ func (d *decoder) connection(path, connection string, k, n *yaml.Node, known Con
 		return
 	}
 	if c.Connector == "" {
-		if keys["connector"] == nil {
-			d.fail(child(path, "connector"), k, "is missing", "which vendor is it? `stagewire connectors` lists them")
+		if keys["connector"] != nil {
+			return
 		}
+		for _, key := range own {
+			if meant := Nearest(key, []string{"connector"}); meant != "" {
+				d.fail(child(path, key), keys[key], "unknown key", meant)
+				return
+			}
+		}
+		d.fail(child(path, "connector"), k, "is missing", "which vendor is it? `stagewire connectors` lists them")
 		return
 	}
 	exists := known == nil
