@@ -300,3 +300,19 @@ func TestLooksOfOlderData(t *testing.T) {
 	diff(t, "looks", [][2]int64{{20, 20}, {10, 10}, {-1, -1}}, b.lookedAt(t))
 	diff(t, "due", []string{"cus_b"}, must(b.Due(t.Context(), "clc", t0.Add(15*time.Minute), 10))(t))
 }
+
+// Whom nobody knows is no error: she may have been merged away meanwhile.
+func TestWarm(t *testing.T) {
+	on(t, func(t *testing.T, b *bench) {
+		for _, ids := range [][]string{nil, {"cus_1"}, {"cus_1", "cus_unknown", `"`}} {
+			b.apply(t, &hub.Changes{Customers: []*hub.CustomerRecord{{ID: "cus_1", Kind: hub.SubjectCustomer, CreatedAt: t0, UpdatedAt: t0}}})
+			if err := b.Warm(t.Context(), ids); err != nil {
+				t.Errorf("%q: %v", ids, err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		if cancel(); b.dialect == "sqlite" && b.Warm(ctx, []string{"cus_1"}) == nil {
+			t.Error("a context that has ended is no error")
+		}
+	})
+}
